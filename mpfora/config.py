@@ -1,0 +1,102 @@
+"""A node's settings, frozen, and the relations between them. Pure: whoever reads flags, environment and files builds these."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mpfora.model import InvalidName, check_name
+from mpfora.retry import Retry
+
+
+class SettingsError(ValueError):
+    """A setting that cannot hold; `option` is its name as the user types it, e.g. "--lease-ttl"."""
+
+    def __init__(self, option: str, text: str) -> None:
+        super().__init__(f"{option}: {text}")
+        self.option = option
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdSettings:
+    """How to reach etcd. endpoints are "host:port"; the paths are of PEM files; user and password go together."""
+
+    endpoints: tuple[str, ...] = ()
+    cacert: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    user: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a node is told. Durations in seconds, sizes in bytes.
+
+    handlers   as typed: "primes:count" or "train=jobs.train:run"
+    max_tasks  0: no limit
+    claim_grace_s   how long a claim that vanished uncleanly is left alone, since its process may be dying
+    retry      the policy where a handler has none
+    """
+
+    handlers: tuple[str, ...] = ()
+    name: str = field(default_factory=socket.gethostname)
+    namespace: str = "mpfora"
+    max_tasks: int = field(default_factory=lambda: os.cpu_count() or 1)
+    lease_ttl_s: float = 15.0
+    stop_timeout_s: float = 10.0
+    stall_timeout_s: float | None = None
+    stall_by: str = "beats"
+    memory_limit: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    claim_grace_s: float = 1.0
+    retry: Retry = Retry()
+
+    def __post_init__(self) -> None:
+        try:
+            check_name(self.name, "node name")
+        except InvalidName as error:
+            raise SettingsError("--name", str(error)) from error
+        if not self.namespace.strip("/ "):
+            raise SettingsError("--namespace", "must not be empty")
+        if self.lease_ttl_s < 3:
+            raise SettingsError("--lease-ttl", f"{self.lease_ttl_s:g} s: at least 3 s")
+        if self.max_tasks < 0:
+            raise SettingsError("--max-tasks", f"{self.max_tasks}: 0 (no limit) or more")
+        if self.stop_timeout_s <= 0:
+            raise SettingsError("--stop-timeout", f"{self.stop_timeout_s:g} s: must be over 0")
+        if self.stall_timeout_s is not None and self.stall_timeout_s <= 0:
+            raise SettingsError("--stall-timeout", f"{self.stall_timeout_s:g} s: must be over 0")
+        if self.stall_by not in ("beats", "cpu"):
+            raise SettingsError("--stall-by", f"{self.stall_by!r}: use 'beats' or 'cpu'")
+        if self.memory_limit is not None and self.memory_limit <= 0:
+            raise SettingsError("--memory-limit", f"{self.memory_limit}: must be over 0")
+        if self.ask_before_s <= self.margin_s:
+            raise SettingsError(
+                "--lease-ttl",
+                f"{self.lease_ttl_s:g} s leaves no time between asking handlers to stop"
+                f" ({self.ask_before_s:g} s before the lease ends) and killing them ({self.margin_s:g} s before)",
+            )
+
+    @property
+    def renew_every_s(self) -> float:
+        """Between two renewals of the lease."""
+        return self.lease_ttl_s / 5
+
+    @property
+    def ask_before_s(self) -> float:
+        """How long before the lease's end, without a renewal, handlers are asked to stop and save.
+
+        ttl / 3, but at least half a second more than the margin: with the shortest lease the margin is a third of it."""
+        return max(self.lease_ttl_s / 3, self.margin_s + 0.5)
+
+    @property
+    def margin_s(self) -> float:
+        """How long before the lease's end every process is killed."""
+        return max(1.0, 0.05 * self.lease_ttl_s)
+
+    @property
+    def capacity(self) -> int | None:
+        return self.max_tasks or None

@@ -1,0 +1,73 @@
+"""Handler specs as users type them: "module:attribute" or "name=module:attribute". Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SPEC = re.compile(r"(?:(?P<name>[^=:]+)=)?(?P<module>[A-Za-z_][\w.]*):(?P<attribute>[A-Za-z_][\w.]*)\Z")
+
+
+class HandlerSpecError(ValueError):
+    """A spec that cannot be meant. The text shows what can."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSpec:
+    """name      what tasks call it in props["handler"]; without "name=" the spec itself, "primes:count"
+    module, attribute   where it is imported from
+    main_path, main_module
+                 set for a handler of the running script: the zygote imports that script (by path, or by its module name
+                 where it was started with -m) as "__mp_main__", as multiprocessing's spawn does
+    """
+
+    name: str
+    module: str
+    attribute: str
+    main_path: str | None = None
+    main_module: str | None = None
+
+
+def parse_spec(text: str) -> HandlerSpec:
+    """Raises HandlerSpecError."""
+    match = _SPEC.match(text.strip())
+    if match is None:
+        raise HandlerSpecError(f"handler {text!r}: write module:attribute or name=module:attribute")
+    module, attribute = match["module"], match["attribute"]
+    return HandlerSpec(match["name"] or f"{module}:{attribute}", module, attribute)
+
+
+def spec_of(handler: str | Callable[..., Any]) -> HandlerSpec:
+    """The spec of what a Consumer was given: a text, or the function or class itself. Raises HandlerSpecError for what a
+    fresh interpreter could not import: a lambda, something local to a function, a handler typed into an interactive shell."""
+    if isinstance(handler, str):
+        return parse_spec(handler)
+    module = getattr(handler, "__module__", None)
+    attribute = getattr(handler, "__qualname__", None)
+    if not module or not attribute or "<" in attribute:
+        raise HandlerSpecError(f"handler {handler!r}: must be a function or class at the top level of a module")
+    if module != "__main__":
+        return HandlerSpec(f"{module}:{attribute}", module, attribute)
+    import sys
+
+    main = sys.modules["__main__"]
+    main_spec = getattr(main, "__spec__", None)
+    main_file = getattr(main, "__file__", None)
+    if main_spec is not None and main_spec.name:
+        return HandlerSpec(attribute, "__main__", attribute, main_module=main_spec.name)
+    if main_file is None:
+        raise HandlerSpecError(f"handler {attribute}: is not in a file; put it into a module")
+    return HandlerSpec(attribute, "__main__", attribute, main_path=str(Path(main_file).resolve()))
+
+
+def check_names(specs: Sequence[HandlerSpec]) -> None:
+    """Raises HandlerSpecError if there is none, or two have one name."""
+    if not specs:
+        raise HandlerSpecError("no handler given: name at least one as module:attribute")
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise HandlerSpecError(f"two handlers are called {name!r}: name one of them otherwise, other=module:attribute")

@@ -1,0 +1,152 @@
+"""What changed in the namespace: the closed set of changes that a Coordinator's watch reports. Pure.
+
+They are facts of the cluster, free of keys and JSON, in revision order; every node sees the same ones in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpfora.model import Member, Wants
+from mpfora.states import Message, State
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPut:
+    """A task exists. Reported again when its key is put again (a Go client may touch it to have it looked at)."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGone:
+    """The task's key was deleted: it is done, or a client deleted it."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantsPut:
+    """The task's props were put; `wants` is what they ask of a node."""
+
+    task_id: str
+    wants: Wants
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerPut:
+    """The task was claimed by `node`. fence is the owner key's create revision; missed names the node that should have
+    claimed it and did not."""
+
+    task_id: str
+    node: str
+    fence: int
+    missed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerGone:
+    """The claim is gone. clean: its owner said in the same revision that its process is dead."""
+
+    task_id: str
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatePut:
+    """The task's kept state, as far as others need it."""
+
+    task_id: str
+    state: State
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateGone:
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCommandPut:
+    """A command for the task; the last one wins. revision is its key's mod revision, given back when it is taken."""
+
+    task_id: str
+    message: Message
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCommandGone:
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPut:
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberGone:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCommandPut:
+    """A command for a node. key_id names the command's key; verb is "freeze", "unfreeze", "balance", "stop_task", "drain" or
+    "undrain"; parameters are its JSON parameters ({"task": ID} for stop_task)."""
+
+    node: str
+    key_id: str
+    verb: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderPut:
+    """Somebody wants to see progress: nodes publish it while at least one reader exists."""
+
+    reader_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderGone:
+    reader_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A key or value that cannot be understood; nothing else is affected by it.
+
+    key      as it stands in the store
+    problem  one line: what is wrong and what would be right
+    discard  it is a command, which its addressee deletes: (node, key_id) or (task id, revision) in the fields below
+    """
+
+    key: str
+    problem: str
+    revision: int
+    node: str | None = None
+    key_id: str | None = None
+    task_id: str | None = None
+
+
+Change = (
+    TaskPut | TaskGone | WantsPut | OwnerPut | OwnerGone | StatePut | StateGone | TaskCommandPut | TaskCommandGone
+    | MemberPut | MemberGone | NodeCommandPut | ReaderPut | ReaderGone | Malformed
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Everything that changed at up to `revision`, in order.
+
+    reset  the changes are the whole content (of an empty cluster), and whatever was known before is void: at the start of
+           a watch, and when the store could not continue it (compaction)
+    """
+
+    revision: int
+    changes: tuple[Change, ...]
+    reset: bool = False
