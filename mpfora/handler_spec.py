@@ -70,4 +70,6 @@ def check_names(specs: Sequence[HandlerSpec]) -> None:
     names = [spec.name for spec in specs]
     for name in names:
         if names.count(name) > 1:
-            raise HandlerSpecError(f"two handlers are called {name!r}: name one of them otherwise, other=module:attribute")
+            raise HandlerSpecError(
+                f"two handlers are called {name!r}: name one of them otherwise, other=module:attribute"
+            )
