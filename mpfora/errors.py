@@ -1,0 +1,61 @@
+"""What clients, the command line and the embedded etcd raise: one family. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MpforaError(Exception):
+    """The base of the family. The text is for people: it names the culprit and, where there is one, the remedy."""
+
+
+class EtcdUnreachable(MpforaError):
+    """etcd did not answer in time. A write that was under way may have happened."""
+
+
+class EtcdRefused(MpforaError):
+    """etcd answered, and refused for a reason that trying again will not change (no permission, no space)."""
+
+
+class EmbeddedError(MpforaError):
+    """The embedded etcd could not be found, started or joined."""
+
+
+class InvalidTask(MpforaError):
+    """A task that cannot be submitted: its id, its props or its handler's name."""
+
+
+class TaskExists(MpforaError):
+    """The id is taken. `what` says what is there: "a task" or "the state of a finished task"."""
+
+    def __init__(self, task_id: str, what: str, remedy: str) -> None:
+        super().__init__(f"task {task_id!r}: {what} of this id exists already; {remedy}")
+        self.task_id = task_id
+        self.what = what
+
+
+class TaskNotFound(MpforaError):
+    """There is no such task, and no state is kept of one."""
+
+    def __init__(self, task_id: str, text: str = "there is no such task, and no state is kept of one") -> None:
+        super().__init__(f"task {task_id!r}: {text}")
+        self.task_id = task_id
+
+
+class NodeNotFound(MpforaError):
+    """No live node has this name; `nodes` are those that there are."""
+
+    def __init__(self, name: str, nodes: Sequence[str]) -> None:
+        listing = ", ".join(nodes) if nodes else "none"
+        super().__init__(f"node {name!r}: no such node is live (there are: {listing})")
+        self.name = name
+        self.nodes = tuple(nodes)
+
+
+class WaitTimeout(MpforaError, TimeoutError):
+    """The time given to a wait is up; `pending` are the tasks that have not finished."""
+
+    def __init__(self, pending: Sequence[str], timeout_s: float) -> None:
+        shown = ", ".join(pending[:5]) + (f" and {len(pending) - 5} more" if len(pending) > 5 else "")
+        super().__init__(f"not finished within {timeout_s:g} s: {shown}")
+        self.pending = tuple(pending)
