@@ -1,0 +1,260 @@
+"""Imports handlers, once, in the zygote, before anything is forked: specs in, LoadedHandlers out.
+
+A handler that cannot work is refused here, at start, with a text that says what is wrong: not at its first task.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.abc
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from mpfora.child.failures import describe
+from mpfora.handler_spec import HandlerSpec
+from mpfora.handlers import SETTINGS_ATTRIBUTE, Handler, HandlerSettings
+
+#: the name under which a running script is imported a second time, as multiprocessing's spawn does
+_MAIN = "__mp_main__"
+
+
+class Form(Enum):
+    """How a handler is called.
+
+    FUNCTION   target(task, ctx); what it returns may be a coroutine, which is then run
+    CLASS      target(task), then run() and stop()
+    CLASS_CTX  target(task, ctx), then run() and stop()
+    """
+
+    FUNCTION = "function"
+    CLASS = "class"
+    CLASS_CTX = "class with ctx"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A descriptor and what it was open on, so that a number that was closed and used again is noticed."""
+
+    fd: int
+    device: int
+    inode: int
+
+    def still_open(self) -> bool:
+        return _open_file(self.fd) == self
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedHandler:
+    """A handler that is imported and found callable.
+
+    name        what tasks call it
+    target      the function, callable object or Handler subclass
+    settings    what @mpfora.handler declared; without it, HandlerSettings()
+    open_files  what the handlers' modules hold open since their import: a child keeps these descriptors, since a
+                module whose file was closed behind its back would write into whatever gets the number next
+    """
+
+    name: str
+    target: Callable[..., Any]
+    settings: HandlerSettings
+    form: Form
+    open_files: tuple[OpenFile, ...] = ()
+
+
+class LoadError(Exception):
+    """A handler that cannot be imported or called. str() is one line for people; `spec` is the spec as it is typed, and
+    `traceback` ends in that line, with the frames of the user's code where there are any."""
+
+    def __init__(self, spec: HandlerSpec, text: str, traceback: str = "") -> None:
+        self.spec = _as_typed(spec)
+        super().__init__(f"handler {self.spec}: {text}")
+        self.traceback = traceback or str(self)
+
+
+def load_handlers(specs: Sequence[HandlerSpec]) -> dict[str, LoadedHandler]:
+    """Import every handler, in order; the answer is by name. Called once, by the zygote. Raises LoadError for the first
+    that fails. The current directory is importable, as it is for `python -m`."""
+    _make_importable(os.getcwd())
+    before = _open_files()
+    found = [(spec, _find(spec)) for spec in specs]
+    opened = tuple(sorted(_open_files() - before, key=lambda file: file.fd))
+    return {
+        spec.name: LoadedHandler(spec.name, target, _settings_of(target), _form_of(spec, target), opened)
+        for spec, target in found
+    }
+
+
+def _as_typed(spec: HandlerSpec) -> str:
+    typed = f"{spec.module}:{spec.attribute}"
+    return typed if spec.name == typed else f"{spec.name}={typed}"
+
+
+def _make_importable(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+# -- importing --------------------------------------------------------------------------------------------------------
+
+
+def _find(spec: HandlerSpec) -> Any:
+    module = _import(spec)
+    target: Any = module
+    path = spec.module
+    for part in spec.attribute.split("."):
+        try:
+            target = getattr(target, part)
+        except AttributeError:
+            raise LoadError(spec, f"{path} has no attribute {part!r}{_hint(part, target)}") from None
+        path = f"{path}.{part}"
+    return target
+
+
+def _hint(name: str, holder: Any) -> str:
+    close = difflib.get_close_matches(name, [known for known in dir(holder) if not known.startswith("__")], n=1)
+    return f": is {close[0]!r} meant?" if close else ""
+
+
+def _import(spec: HandlerSpec) -> ModuleType:
+    """The spec's module. Whatever its import raises, SystemExit and KeyboardInterrupt included, becomes a LoadError."""
+    try:
+        if spec.main_path is not None or spec.main_module is not None:
+            return _import_main(spec)
+        return importlib.import_module(spec.module)
+    except LoadError:
+        raise
+    except BaseException as error:  # a module that leaves by sys.exit must not take the zygote along unsaid
+        raise LoadError(spec, _import_problem(spec, error), describe(error).traceback) from error
+
+
+def _import_problem(spec: HandlerSpec, error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{spec.module}.".startswith(f"{error.name}."):
+        return f"there is no module {error.name!r}, neither in {os.getcwd()} nor elsewhere on sys.path"
+    if isinstance(error, SystemExit):
+        return f"its import calls sys.exit({error.code!r}): put that under `if __name__ == '__main__':`"
+    return f"its import fails: {describe(error).text}"
+
+
+def _import_main(spec: HandlerSpec) -> ModuleType:
+    """The script that was run, again, as __mp_main__: what stands under `if __name__ == "__main__":` is left out.
+
+    It is registered as __main__, too: objects pickled by the script itself name that module."""
+    known = sys.modules.get(_MAIN)
+    if known is not None:
+        return known
+    module, code = _main_by_name(spec, spec.main_module) if spec.main_module else _main_by_path(spec)
+    _replaced_mains.append(sys.modules["__main__"])
+    sys.modules[_MAIN] = sys.modules["__main__"] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        del sys.modules[_MAIN]
+        sys.modules["__main__"] = _replaced_mains.pop()
+        raise
+    return module
+
+
+#: keeps the zygote's own main module, and the objects in it, alive
+_replaced_mains: list[ModuleType] = []
+
+
+def _main_by_path(spec: HandlerSpec) -> tuple[ModuleType, CodeType]:
+    path = spec.main_path or ""
+    _make_importable(str(Path(path).parent))
+    loader = SourceFileLoader(_MAIN, path)
+    module_spec = importlib.util.spec_from_loader(_MAIN, loader)
+    code = loader.get_code(_MAIN)
+    if module_spec is None or code is None:
+        raise LoadError(spec, f"{path} cannot be run as a script: put the handler into a module")
+    return importlib.util.module_from_spec(module_spec), code
+
+
+def _main_by_name(spec: HandlerSpec, name: str) -> tuple[ModuleType, CodeType]:
+    found = importlib.util.find_spec(name) if name != "__main__" else None
+    code = found.loader.get_code(name) if found and isinstance(found.loader, importlib.abc.InspectLoader) else None
+    if found is None or code is None:
+        raise LoadError(spec, f"the running module {name!r} cannot be imported again: put the handler into a module")
+    module = ModuleType(_MAIN)
+    module.__file__, module.__package__, module.__spec__ = found.origin, found.parent, found
+    return module, code
+
+
+# -- checking ---------------------------------------------------------------------------------------------------------
+
+
+def _settings_of(target: Any) -> HandlerSettings:
+    while not hasattr(target, SETTINGS_ATTRIBUTE) and hasattr(target, "func"):  # functools.partial
+        target = target.func
+    settings = getattr(target, SETTINGS_ATTRIBUTE, None)
+    return settings if isinstance(settings, HandlerSettings) else HandlerSettings()
+
+
+def _form_of(spec: HandlerSpec, target: Any) -> Form:
+    if inspect.isclass(target):
+        return _form_of_class(spec, target)
+    if not callable(target):
+        raise LoadError(
+            spec, f"is {_article(type(target).__name__)}: a function or a subclass of mpfora.Handler is needed"
+        )
+    for function in (target, getattr(target, "__call__", None)):  # noqa: B004 - the method itself is looked at
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise LoadError(spec, "is a generator (it has `yield`): calling it would run nothing; return the result")
+    if not _takes(target, 2):
+        raise LoadError(spec, f"must accept (task, ctx), but is declared as {_signature(target)}")
+    return Form.FUNCTION
+
+
+def _form_of_class(spec: HandlerSpec, cls: type) -> Form:
+    if not issubclass(cls, Handler):
+        raise LoadError(spec, "is a class, but no subclass of mpfora.Handler")
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise LoadError(spec, f"is abstract: it lacks {', '.join(f'{name}()' for name in missing)}")
+    for method in (cls.run, cls.stop):
+        if inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method):
+            raise LoadError(spec, f"{method.__name__}() must be a plain method; for asyncio write an async function")
+    for form, arguments in ((Form.CLASS_CTX, 2), (Form.CLASS, 1)):
+        if _takes(cls, arguments):
+            return form
+    raise LoadError(spec, f"must be made with (task) or (task, ctx), but is declared as {_signature(cls)}")
+
+
+def _takes(target: Callable[..., Any], arguments: int) -> bool:
+    try:
+        inspect.signature(target).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    except ValueError:  # written in C and without a signature: its first call will show
+        return True
+    return True
+
+
+def _signature(target: Callable[..., Any]) -> str:
+    return str(inspect.signature(target))
+
+
+# -- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def _open_file(fd: int) -> OpenFile | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:  # closed
+        return None
+    return OpenFile(fd, status.st_dev, status.st_ino)
+
+
+def _open_files() -> set[OpenFile]:
+    """What this process has open; the descriptor that reads the list is closed by the time it is looked at."""
+    files = (_open_file(int(name)) for name in os.listdir("/proc/self/fd"))
+    return {file for file in files if file is not None}
