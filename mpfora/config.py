@@ -1,4 +1,5 @@
-"""A node's settings, frozen, and the relations between them. Pure: whoever reads flags, environment and files builds these."""
+"""A node's settings, frozen, and the relations between them. Pure: whoever reads flags, environment and files builds
+these."""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ class Settings:
     def ask_before_s(self) -> float:
         """How long before the lease's end, without a renewal, handlers are asked to stop and save.
 
-        ttl / 3, but at least half a second more than the margin: with the shortest lease the margin is a third of it."""
+        ttl / 3, but at least half a second more than the margin: with the shortest lease the margin is a third of
+        it."""
         return max(self.lease_ttl_s / 3, self.margin_s + 0.5)
 
     @property

@@ -20,8 +20,8 @@ class HandlerSpec:
     """name      what tasks call it in props["handler"]; without "name=" the spec itself, "primes:count"
     module, attribute   where it is imported from
     main_path, main_module
-                 set for a handler of the running script: the zygote imports that script (by path, or by its module name
-                 where it was started with -m) as "__mp_main__", as multiprocessing's spawn does
+                 set for a handler of the running script: the zygote imports that script (by path, or by its module
+                 name where it was started with -m) as "__mp_main__", as multiprocessing's spawn does
     """
 
     name: str
@@ -41,8 +41,9 @@ def parse_spec(text: str) -> HandlerSpec:
 
 
 def spec_of(handler: str | Callable[..., Any]) -> HandlerSpec:
-    """The spec of what a Consumer was given: a text, or the function or class itself. Raises HandlerSpecError for what a
-    fresh interpreter could not import: a lambda, something local to a function, a handler typed into an interactive shell."""
+    """The spec of what a Consumer was given: a text, or the function or class itself. Raises HandlerSpecError for
+    what a fresh interpreter could not import: a lambda, something local to a function, a handler typed into an
+    interactive shell."""
     if isinstance(handler, str):
         return parse_spec(handler)
     module = getattr(handler, "__module__", None)

@@ -1,4 +1,5 @@
-"""What handler authors import to declare handlers: the Handler class and the @handler decorator. Standard library only."""
+"""What handler authors import to declare handlers: the Handler class and the @handler decorator. Standard library
+only."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ SETTINGS_ATTRIBUTE = "__mpfora__"
 
 
 class Handler(ABC):
-    """A handler as a class, Metafora's form: made with the task in the child's main thread, then `run` once and only once.
+    """A handler as a class, Metafora's form: made with the task in the child's main thread, then `run` once and only
+    once.
 
     class Train(mpfora.Handler):
         def __init__(self, task, ctx): ...       # both are passed; a class that takes the task alone gets it alone

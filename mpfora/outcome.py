@@ -14,6 +14,10 @@ from mpfora.model import Usage
 from mpfora.states import Message, Verb
 
 
+#: of a run whose use was not measured
+UNMEASURED = Usage()
+
+
 class Cause(StrEnum):
     """The closed set of causes of an end.
 
@@ -114,14 +118,14 @@ class Outcome:
     stack: str = ""
     exit_code: int | None = None
     signal: int | None = None
-    usage: Usage = Usage()
+    usage: Usage = UNMEASURED
 
     @property
     def is_task_error(self) -> bool:
         return self.cause in TASK_ERRORS
 
 
-def classify(said: Said | None, death: Death, stack: str = "", usage: Usage = Usage()) -> Outcome:
+def classify(said: Said | None, death: Death, stack: str = "", usage: Usage = UNMEASURED) -> Outcome:
     """What a run ended in. Called once per run, by the supervisor's end of the zygote, when the whole tree is dead.
 
     A complete report wins over the manner of death: a handler that returned its result has returned it, even if its

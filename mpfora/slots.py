@@ -1,15 +1,16 @@
 """The shared-memory table: one slot per running task, written by the child's beats, read by zygote and supervisor.
 
-A memfd made by the supervisor, inherited by the zygote and by every child through it. A slot has one writer per field:
+A memfd made by the supervisor, inherited by the zygote and by every child through it. A slot has one writer per
+field:
 
     offset 0   u64  beats        child: grows with every ctx.beat
            8   f64  progress     child: 0.0 to 1.0; NaN: not told
-          16   u64  stop         supervisor: 0, or 1 once the run was asked to stop
+          16   u64  stop         supervisor: 0, or CLOCK_BOOTTIME in nanoseconds when the run was last asked to stop
           24   u64  note length  child: bytes of the note that are valid; written after the text
           32   ...  note         child: UTF-8, cut to NOTE_BYTES
 
-Each field is stored by one aligned 8-byte write, so that a reader sees an old or a new value and never half of one. The note
-may be torn when it is read while it is written; it is for people.
+Each field is stored by one aligned 8-byte write, so that a reader sees an old or a new value and never half of one.
+The note may be torn when it is read while it is written; it is for people.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import time
 from dataclasses import dataclass
 
 SLOT_BYTES = 256
@@ -64,7 +66,9 @@ class SlotTable:
         self.words[base + _NOTE_LENGTH] = 0
 
     def ask_stop(self, slot: int) -> None:
-        self.words[slot * _WORDS + _STOP] = 1
+        """Called by the supervisor just before it sends a Stop frame. The time tells a child that reads the frame
+        late how much of its within_s is left."""
+        self.words[slot * _WORDS + _STOP] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def stop_asked(self, slot: int) -> bool:
         return self.words[slot * _WORDS + _STOP] != 0
@@ -81,7 +85,8 @@ class SlotTable:
         return Beat(self.words[base + _BEATS], None if math.isnan(progress) else progress, note)
 
     def word_index(self, slot: int) -> int:
-        """Index of the slot's first word in `words` and `floats`: for ctx.beat, which stores without a call in between."""
+        """Index of the slot's first word in `words` and `floats`: for ctx.beat, which stores without a further
+        call."""
         return slot * _WORDS
 
     def write_note(self, slot: int, note: str) -> None:

@@ -152,7 +152,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """One error of a task: when (Unix seconds), what (one line and perhaps a traceback, bounded), its cause and stack."""
+    """One error of a task: when (Unix seconds), what (one line and perhaps a traceback, bounded), its cause and
+    stack."""
 
     at: float
     text: str
@@ -171,6 +172,7 @@ class TaskState:
     cause    how the last run ended (outcome.Cause), "" before the first end
     node     where the last run ended
     started, ended   Unix seconds of the last run
+    stack    of every thread where the last run hung, if it was killed
     extra    fields of the JSON that are not ours, kept as they are
     """
 
@@ -183,6 +185,7 @@ class TaskState:
     node: str = ""
     started: float | None = None
     ended: float | None = None
+    stack: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,5 @@
-"""Durations, sizes and times as people and etcd write them. Pure: parse_/format_ pairs, errors that name the setting."""
+"""Durations, sizes and times as people and etcd write them. Pure: parse_/format_ pairs, errors that name the
+setting."""
 
 from __future__ import annotations
 

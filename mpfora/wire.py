@@ -1,10 +1,12 @@
 """Frames between supervisor, zygote and children. Pure.
 
 A frame is a dataclass; on a stream it is a 4-byte big-endian length and that many bytes of UTF-8 JSON:
-{"frame": CLASS NAME, field: value, ...}. Between supervisor and zygote runs one Unix stream socket; a Fork frame carries
-three descriptors with it (SCM_RIGHTS, in FORK_FDS order). Between supervisor and child runs one socket per run.
+{"frame": CLASS NAME, field: value, ...}. Between supervisor and zygote runs one Unix stream socket; a Fork frame
+carries three descriptors with it (SCM_RIGHTS, in FORK_FDS order). Between supervisor and child runs one socket per
+run.
 
-A peer may be a hostile handler: Decoder raises FrameError on what is not a frame, and never holds more than MAX_FRAME.
+A peer may be a hostile handler: Decoder raises FrameError on what is not a frame, and never holds more than
+MAX_FRAME.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class FrameError(ValueError):
     """The bytes are not a frame of ours."""
 
 
-# -- supervisor to zygote ---------------------------------------------------------------------------------------------
+# -- supervisor to zygote --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Every child must be dead at boot_ns (CLOCK_BOOTTIME, nanoseconds); None: no deadline. The zygote needs no word for it."""
+    """Every child must be dead at boot_ns (CLOCK_BOOTTIME, nanoseconds); None: no deadline. The zygote needs no word
+    for it."""
 
     boot_ns: int | None
 
@@ -100,13 +103,14 @@ class Bye:
     """The supervisor leaves in order: kill what is left, execute no will, exit 0."""
 
 
-# -- zygote to supervisor ---------------------------------------------------------------------------------------------
+# -- zygote to supervisor --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Handlers are imported. handlers maps each name to the settings its @handler decorator gave (handlers.HandlerSettings
-    as a dict of JSON values); threads names the modules' native threads that were found running, e.g. "openblas 3"."""
+    """Handlers are imported. handlers maps each name to the settings its @handler decorator gave
+    (handlers.HandlerSettings as a dict of JSON values); threads names the modules' native threads that were found
+    running, e.g. "openblas 3"."""
 
     pid: int
     handlers: dict[str, dict[str, Any]]
@@ -173,7 +177,7 @@ class Notice:
     text: str
 
 
-# -- supervisor to child ----------------------------------------------------------------------------------------------
+# -- supervisor to child ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ class WantCheckpoint:
     """A checkpoint message came: ctx.checkpoint_wanted turns true."""
 
 
-# -- child to supervisor ----------------------------------------------------------------------------------------------
+# -- child to supervisor ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +276,8 @@ def parse_frame(body: bytes) -> Frame:
 
 
 class Decoder:
-    """Bytes of a stream in, whole frames out. An unfinished frame at the end of the stream is simply never returned."""
+    """Bytes of a stream in, whole frames out. An unfinished frame at the end of the stream is simply never
+    returned."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -1,6 +1,7 @@
 """What changed in the namespace: the closed set of changes that a Coordinator's watch reports. Pure.
 
-They are facts of the cluster, free of keys and JSON, in revision order; every node sees the same ones in the same order.
+They are facts of the cluster, free of keys and JSON, in revision order; every node sees the same ones in the same
+order.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class WantsPut:
 
 @dataclass(frozen=True, slots=True)
 class OwnerPut:
-    """The task was claimed by `node`. fence is the owner key's create revision; missed names the node that should have
-    claimed it and did not."""
+    """The task was claimed by `node`. fence is the owner key's create revision; missed names the node that should
+    have claimed it and did not."""
 
     task_id: str
     node: str
@@ -94,8 +95,8 @@ class MemberGone:
 
 @dataclass(frozen=True, slots=True)
 class NodeCommandPut:
-    """A command for a node. key_id names the command's key; verb is "freeze", "unfreeze", "balance", "stop_task", "drain" or
-    "undrain"; parameters are its JSON parameters ({"task": ID} for stop_task)."""
+    """A command for a node. key_id names the command's key; verb is "freeze", "unfreeze", "balance", "stop_task",
+    "drain" or "undrain"; parameters are its JSON parameters ({"task": ID} for stop_task)."""
 
     node: str
     key_id: str
@@ -141,9 +142,12 @@ Change = (
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Everything that changed at up to `revision`, in order.
+    """Everything that changed at one revision, in the order of the keys.
 
-    reset  the changes are the whole content (of an empty cluster), and whatever was known before is void: at the start of
+    One batch is one revision, so that every node decides from the same states of the cluster, whatever its lag.
+
+    reset  the changes are the whole content (of an empty cluster), and whatever was known before is void: at the
+    start of
            a watch, and when the store could not continue it (compaction)
     """
 

@@ -1,8 +1,8 @@
 """Coordinator: what a node needs of the store that the cluster agrees through. The interface, and its answers.
 
-`EtcdCoordinator` and `MemoryCoordinator` implement it; tests/conformance.py holds what an implementation must do, and runs
-against your own. Who calls it: only supervisor/effects.py, from one event loop. No method blocks the loop. All times
-are seconds.
+`EtcdCoordinator` and `MemoryCoordinator` implement it; tests/conformance.py holds what an implementation must do,
+and runs against your own. Who calls it: only supervisor/effects.py, from one event loop. No method blocks the loop.
+All times are seconds.
 
 Three kinds of answer to a write, and they are different: it is done; it is refused, because the claim is not ours any
 more; or nobody knows (the reply was lost), which is raised as Unreachable(sent=True) where it may have happened.
@@ -21,11 +21,13 @@ from mpfora.supervisor.changes import Changes
 
 
 class CoordinatorError(Exception):
-    """The store refused for a reason that trying again will not change (no permission, no space). The text names it."""
+    """The store refused for a reason that trying again will not change (no permission, no space). The text names
+    it."""
 
 
 class Unreachable(CoordinatorError):
-    """The store did not answer. `sent` is False when the request surely had no effect; otherwise it may have had one."""
+    """The store did not answer. `sent` is False when the request surely had no effect; otherwise it may have had
+    one."""
 
     def __init__(self, text: str, sent: bool = True) -> None:
         super().__init__(text)
@@ -48,7 +50,8 @@ class NameTaken(CoordinatorError):
 class Won:
     """The claim is ours. What the run needs was read in the same transaction.
 
-    props_json  "" if there are none; state None: the task has none (runnable), or state_problem says why it is unreadable
+    props_json  "" if there are none; state None: the task has none (runnable), or state_problem says why it is
+    unreadable
     """
 
     claim: Claim
@@ -80,7 +83,8 @@ ClaimAnswer = Won | Lost | Unknown
 class Update:
     """What is written for a task together with keep, release or done; None: left as it is.
 
-    command_revision  the command (TaskCommandPut.revision) that this update has carried out: deleted if it is still that one
+    command_revision  the command (TaskCommandPut.revision) that this update has carried out: deleted if it is still
+    that one
     """
 
     state: TaskState | None = None
@@ -89,18 +93,20 @@ class Update:
 
 
 class Coordinator(ABC):
-    """See the module's docstring. The order of calls: `open`, then `watch` once, then anything; `close` last, once."""
+    """See the module's docstring. The order of calls: `open`, then `watch` once, then anything; `close` last,
+    once."""
 
     @abstractmethod
     async def open(self, member: Member, ttl_s: float) -> float:
         """Join: get a lease of ttl_s and put the member record on it. Called at start, and again after LeaseLost.
 
-        Returns the granted TTL. Raises NameTaken, Unreachable, CoordinatorError. An ambiguous answer is resolved inside."""
+        Returns the granted TTL. Raises NameTaken, Unreachable, CoordinatorError. An ambiguous answer is resolved
+        inside."""
 
     @abstractmethod
     async def renew(self) -> float:
-        """Renew the lease, once. Called every ttl / 5. Returns the TTL granted, counted from when this call was *made*.
-        Raises LeaseLost, Unreachable."""
+        """Renew the lease, once. Called every ttl / 5. Returns the TTL granted, counted from when this call was
+        *made*. Raises LeaseLost, Unreachable."""
 
     @abstractmethod
     def watch(self) -> AsyncIterator[Changes]:
@@ -111,15 +117,17 @@ class Coordinator(ABC):
 
     @abstractmethod
     async def claim(self, claims: Sequence[tuple[str, str | None]]) -> list[ClaimAnswer]:
-        """Claim each (task id, missed node or None), each on its own, in the order given; at most 60 at once from one call.
+        """Claim each (task id, missed node or None), each on its own, in the order given; at most 60 at once from
+        one call.
 
-        A task is won if it exists and has no owner. A claim that is found to be this session's already (an earlier, lost
-        answer) is Won. The owner key hangs on the lease. Raises LeaseLost; never Unreachable (Unknown says it)."""
+        A task is won if it exists and has no owner. A claim that is found to be this session's already (an earlier,
+        lost answer) is Won. The owner key hangs on the lease. Raises LeaseLost; never Unreachable (Unknown says
+        it)."""
 
     @abstractmethod
     async def keep(self, claim: Claim, update: Update) -> bool:
-        """Write `update` for the task and keep the claim. True: written. False: refused, the claim is not ours any more.
-        Raises Unreachable: unknown; calling again is safe. Raises CoordinatorError for what will not heal."""
+        """Write `update` for the task and keep the claim. True: written. False: refused, the claim is not ours any
+        more. Raises Unreachable: unknown; calling again is safe. Raises CoordinatorError for what will not heal."""
 
     @abstractmethod
     async def release(self, claim: Claim, update: Update) -> bool:
@@ -140,7 +148,8 @@ class Coordinator(ABC):
 
     @abstractmethod
     async def publish(self, member: Member) -> None:
-        """Put this node's member record anew (frozen, draining, ... changed), on the lease. Raises Unreachable, LeaseLost."""
+        """Put this node's member record anew (frozen, draining, ... changed), on the lease. Raises Unreachable,
+        LeaseLost."""
 
     @abstractmethod
     async def publish_progress(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -149,10 +158,10 @@ class Coordinator(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Leave: revoke the lease (which removes the member record) and disconnect. Called once, when every claim has been
-        released; within 2 s, whatever the store does. Never raises."""
+        """Leave: revoke the lease (which removes the member record) and disconnect. Called once, when every claim
+        has been released; within 2 s, whatever the store does. Never raises."""
 
     def will(self) -> tuple[list[str], str] | None:
-        """(argv, stdin) of a program that releases this session's claims cleanly and revokes its lease. The zygote runs it
-        when the supervisor is gone and every child is dead. None: there is none. Asked after each `open`."""
+        """(argv, stdin) of a program that releases this session's claims cleanly and revokes its lease. The zygote
+        runs it when the supervisor is gone and every child is dead. None: there is none. Asked after each `open`."""
         return None

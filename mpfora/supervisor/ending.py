@@ -1,0 +1,118 @@
+"""What the end of a run makes of its task's state. Pure: one function from an Outcome to an Ending.
+
+An error of the task goes through `fault` to what its retry policy says. A run that was killed because it did not
+stop, or that lost its claim or its zygote, is no error: the transition that was asked for happens, or the task is
+run again.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from mpfora.outcome import Cause, Outcome
+from mpfora.retry import GiveUp, Retry, next_try
+from mpfora.states import InvalidMessage, Message, TaskError, TaskState, Verb, next_state
+
+#: Metafora keeps 8; a policy that counts further needs more
+ERRORS_KEPT = 8
+ERROR_TEXT_LIMIT = 6_000
+ERROR_STACK_LIMIT = 6_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """state: what is kept; give_back: the claim goes back although the state would let it run here."""
+
+    state: TaskState
+    checkpoint_json: str | None = None
+    give_back: bool = False
+
+
+def conclude(
+    state: TaskState,
+    outcome: Outcome,
+    *,
+    asked: Message | None,
+    retry: Retry,
+    node: str,
+    started: float,
+    now: float,
+    rng: random.Random,
+) -> Ending:
+    """The ending of a run. `asked` is the command for which it was asked to stop, if it was; times are Unix
+    seconds."""
+    state = replace(
+        state,
+        attempt=state.attempt + 1,
+        cause=outcome.cause.value,
+        node=node,
+        started=started,
+        ended=now,
+        stack=outcome.stack,
+    )
+    if outcome.message is not None:
+        return _as_told(state, outcome, outcome.message, retry, now, rng)
+    if outcome.is_task_error:
+        return _after_error(_with_error(state, outcome, now, retry), asked, retry, now, rng)
+    return _as_asked(state, asked) or Ending(state)
+
+
+def _as_told(
+    state: TaskState, outcome: Outcome, message: Message, retry: Retry, now: float, rng: random.Random
+) -> Ending:
+    """The handler returned a result or a transition."""
+    if message.verb is Verb.ERROR:
+        told = replace(outcome, cause=Cause.RAISED, error="the handler returned an error message")
+        return _after_error(_with_error(state, told, now, retry), None, retry, now, rng)
+    try:
+        after = next_state(state, message)
+    except InvalidMessage as error:
+        told = replace(outcome, cause=Cause.RAISED, error=f"the handler returned an invalid message: {error}")
+        return _after_error(_with_error(state, told, now, retry), None, retry, now, rng)
+    give_back = message.verb in (Verb.RELEASE, Verb.CHECKPOINT, Verb.RUN)
+    return Ending(after, message.checkpoint_json, give_back)
+
+
+def _after_error(state: TaskState, asked: Message | None, retry: Retry, now: float, rng: random.Random) -> Ending:
+    """A command that was waiting for the end is carried out; otherwise the policy decides."""
+    commanded = _as_asked(state, asked)
+    if commanded is not None and asked is not None and asked.verb is not Verb.RELEASE:
+        return commanded
+    fault = next_state(state, Message(Verb.ERROR))
+    match next_try(retry, [error.at for error in state.errors], now, rng):
+        case GiveUp(reason):
+            failed = next_state(fault, Message(Verb.ERROR))
+            return Ending(replace(failed, errors=(*failed.errors, TaskError(now, reason))[-_kept(retry) :]))
+        case again:
+            return Ending(next_state(fault, Message(Verb.SLEEP, until=again.until)), give_back=commanded is not None)
+
+
+def _as_asked(state: TaskState, asked: Message | None) -> Ending | None:
+    """The transition that the run was asked to make room for."""
+    if asked is None:
+        return None
+    return Ending(next_state(state, asked), give_back=asked.verb is Verb.RELEASE)
+
+
+def _with_error(state: TaskState, outcome: Outcome, now: float, retry: Retry) -> TaskState:
+    text = outcome.error + ("\n" + outcome.traceback if outcome.traceback else "")
+    error = TaskError(
+        at=now,
+        text=_middle_cut(text, ERROR_TEXT_LIMIT),
+        cause=outcome.cause.value,
+        stack=_middle_cut(outcome.stack, ERROR_STACK_LIMIT),
+    )
+    return replace(state, cause=outcome.cause.value, errors=(*state.errors, error)[-_kept(retry) :])
+
+
+def _kept(retry: Retry) -> int:
+    return max(ERRORS_KEPT, min(retry.max_errors, 64))
+
+
+def _middle_cut(text: str, limit: int) -> str:
+    """Head and tail of a text that is too long: a traceback says most at its ends."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2 - 20
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"

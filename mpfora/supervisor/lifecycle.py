@@ -1,0 +1,372 @@
+"""The life of one claimed task on this node: which process it has, what is to become of it, what is being written.
+Pure.
+
+A Slot is made when a claim is won and dropped when the claim is given back, finished or lost and its process is
+dead. Events are written into it by the core; then `advance` looks at the whole slot and says what is to be done
+next. At most one write is under way per slot, and a write that ends the claim is made only when the process tree is
+dead.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+from mpfora.model import Claim
+from mpfora.outcome import Cause, Outcome
+from mpfora.retry import Retry
+from mpfora.states import TRANSITIONS, Message, State, TaskState, Verb, next_state
+from mpfora.supervisor import commands as do
+from mpfora.supervisor.changes import TaskCommandPut
+from mpfora.supervisor.coordinator import Update
+from mpfora.supervisor.ending import conclude
+from mpfora.supervisor.events import Now
+
+
+class Process(Enum):
+    """NONE      no process
+    RUNNING   forked (or being forked), and nothing else is wanted of it
+    STOPPING  asked to stop; killed at Slot.kill_at_s
+    KILLING   the zygote was told to kill it"""
+
+    NONE = "none"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    KILLING = "killing"
+
+
+Write = do.Keep | do.Release | do.Finish
+
+
+@dataclass(slots=True)
+class Slot:
+    """limits, retry, handler   what holds for this task
+    run               number of the run, unique on this node; of the last one while there is no process
+    started_s, started_wall_s   boot and wall time of the last fork
+    command           what a client asked, until it is carried out
+    asked_revision    the command for which the process was asked to stop
+    taken_revision    the newest command that was carried out or dropped
+    leave             why the claim is to be given back; "" while it is to be kept
+    lost              the claim is not ours any more: the process is killed and nothing is written
+    hold              why nothing is started although the task is runnable (its state is unreadable)
+    outcome           how the last run ended, until it is in the state
+    unsaved           the newest checkpoint that is not written yet
+    writing           the write under way, or to be repeated at write_again_s
+    not_before_s      boot time before which it is not started
+    zygote_losses     zygotes that died under it, one after the other
+    """
+
+    claim: Claim
+    props_json: str
+    handler: str
+    limits: do.RunLimits
+    retry: Retry
+    state: TaskState
+    checkpoint_json: str | None = None
+    process: Process = Process.NONE
+    run: int = 0
+    started_s: float = 0.0
+    started_wall_s: float = 0.0
+    saved_s: float = 0.0
+    kill_at_s: float | None = None
+    command: TaskCommandPut | None = None
+    asked_revision: int | None = None
+    taken_revision: int = 0
+    leave: str = ""
+    lost: bool = False
+    hold: str = ""
+    outcome: Outcome | None = None
+    unsaved: str | None = None
+    writing: Write | None = None
+    write_again_s: float | None = None
+    writes_failed: int = 0
+    not_before_s: float = 0.0
+    zygote_losses: int = 0
+
+    @property
+    def task_id(self) -> str:
+        return self.claim.task_id
+
+    @property
+    def resting(self) -> bool:
+        """It needs no process."""
+        return self.process is Process.NONE and self.state.state in (State.SLEEPING, State.PAUSED)
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to do: the core drops it."""
+        return self.lost and self.process is Process.NONE
+
+
+@dataclass(slots=True)
+class Site:
+    """What holds for every slot of the node at one instant.
+
+    may_fork  the lease is good and the zygote is ready
+    rooms     how many more tasks may be active
+    stop_all  why every process is to be asked to stop; "" if none
+    kill_all  every process is to be killed at once (a second signal)
+    """
+
+    node: str
+    now: Now
+    rng: random.Random
+    may_fork: bool
+    rooms: float
+    stop_all: str = ""
+    kill_all: bool = False
+    next_run: int = 1
+
+    def new_run(self) -> int:
+        self.next_run += 1
+        return self.next_run - 1
+
+
+def advance(slot: Slot, site: Site) -> list[do.Command]:
+    """What is to be done for this slot now. Called after every event that touched it, and at its own times."""
+    if slot.lost:
+        return _abandon(slot)
+    steps = _steer(slot, site)
+    if slot.writing is None:
+        steps += _settle(slot, site)
+    elif slot.write_again_s is not None and site.now.boot_s >= slot.write_again_s:
+        slot.write_again_s = None
+        steps.append(slot.writing)
+    return steps
+
+
+def wake_at(slot: Slot, site: Site) -> float | None:
+    """Boot time at which `advance` has something to do by itself."""
+    times = [at for at in (slot.kill_at_s, slot.write_again_s) if at is not None]
+    if slot.process is Process.NONE and slot.state.state is State.SLEEPING and slot.state.until is not None:
+        times.append(site.now.boot_s + max(0.0, slot.state.until - site.now.wall_s))
+    if slot.process is Process.NONE and slot.not_before_s > site.now.boot_s:
+        times.append(slot.not_before_s)
+    return min(times, default=None)
+
+
+def _abandon(slot: Slot) -> list[do.Command]:
+    """The claim is another's, or may soon be: the process must be dead at once, and nothing is written."""
+    slot.writing = slot.write_again_s = slot.kill_at_s = None
+    if slot.process in (Process.NONE, Process.KILLING):
+        return []
+    slot.process = Process.KILLING
+    return [do.Kill(slot.run, Cause.LOST_CLAIM, dump=False)]
+
+
+# -- the process -----------------------------------------------------------------------------------
+
+
+def _steer(slot: Slot, site: Site) -> list[do.Command]:
+    """The ladder: ask, wait stop_timeout, kill."""
+    if slot.process is Process.NONE or (slot.process is Process.KILLING and not site.kill_all):
+        return []
+    wish = _wish(slot, site)
+    if wish is None and slot.process is Process.RUNNING:
+        return []
+    steps: list[do.Command] = []
+    if slot.process is Process.RUNNING and wish is not None:
+        message, reason = wish
+        slot.process = Process.STOPPING
+        slot.kill_at_s = site.now.boot_s + slot.limits.stop_timeout_s
+        if slot.command is not None and slot.command.message is message:
+            slot.asked_revision = slot.command.revision
+        steps.append(do.AskStop(slot.run, message, reason, slot.limits.stop_timeout_s))
+    overdue = slot.kill_at_s is not None and site.now.boot_s >= slot.kill_at_s
+    if (overdue or site.kill_all) and slot.process is not Process.KILLING:
+        slot.process, slot.kill_at_s = Process.KILLING, None
+        steps.append(do.Kill(slot.run, Cause.STOP_TIMEOUT, dump=not site.kill_all))
+    return steps
+
+
+def _wish(slot: Slot, site: Site) -> tuple[Message, str] | None:
+    """Why a running process should end, if it should."""
+    if slot.command is not None and ends_a_run(slot.command.message) and _is_valid(slot, slot.command):
+        return slot.command.message, f"{slot.command.message.verb.value} command"
+    if slot.leave:
+        return Message.release(), slot.leave
+    return (Message.release(), site.stop_all) if site.stop_all else None
+
+
+def _is_valid(slot: Slot, command: TaskCommandPut) -> bool:
+    return (slot.state.state, command.message.verb) in TRANSITIONS
+
+
+def ends_a_run(message: Message) -> bool:
+    """Whether a command can be carried out only with the process gone."""
+    return message.verb not in (Verb.RUN, Verb.CHECKPOINT)
+
+
+# -- what is kept of it ----------------------------------------------------------------------------
+
+
+def _settle(slot: Slot, site: Site) -> list[do.Command]:
+    """The next write or fork; the order of the cases is the order of their urgency."""
+    if slot.process is not Process.NONE:
+        return _settle_running(slot)
+    if slot.outcome is not None:
+        return _conclude(slot, site)
+    if slot.state.terminal:
+        return _write(slot, do.Finish(slot.claim, Update()))
+    if slot.command is not None:
+        return _obey(slot, slot.command)
+    if slot.leave:
+        return _write(slot, do.Release(slot.claim, Update(checkpoint_json=slot.unsaved)))
+    if slot.unsaved is not None:
+        return _write(slot, do.Keep(slot.claim, Update(checkpoint_json=slot.unsaved)))
+    if slot.state.state is State.SLEEPING:
+        return _wake(slot, site)
+    if slot.state.state is State.RUNNABLE and not slot.hold and site.may_fork and not site.stop_all:
+        return _fork(slot, site)
+    return []
+
+
+def _settle_running(slot: Slot) -> list[do.Command]:
+    command = slot.command
+    if command is not None and not _is_valid(slot, command):
+        return _drop(slot, command)
+    if command is not None and not ends_a_run(command.message):
+        ask = [do.AskCheckpoint(slot.run)] if command.message.verb is Verb.CHECKPOINT else []
+        return [*ask, _take(slot, command)]
+    if slot.unsaved is not None:
+        return _write(slot, do.Keep(slot.claim, Update(checkpoint_json=slot.unsaved)))
+    return []
+
+
+def _take(slot: Slot, command: TaskCommandPut) -> do.Command:
+    slot.command, slot.taken_revision = None, command.revision
+    return do.TakeTaskCommand(slot.task_id, command.revision)
+
+
+def _drop(slot: Slot, command: TaskCommandPut) -> list[do.Command]:
+    """A command that has no place in the task's state is dropped, and said."""
+    text = f"command {command.message.verb.value!r} dropped: the task is {slot.state.state.value}"
+    return [do.Say("warning", text, slot.task_id), _take(slot, command)]
+
+
+def _conclude(slot: Slot, site: Site) -> list[do.Command]:
+    assert slot.outcome is not None
+    command = slot.command if slot.command is not None and slot.command.revision == slot.asked_revision else None
+    ending = conclude(
+        slot.state,
+        slot.outcome,
+        asked=command.message if command else None,
+        retry=slot.retry,
+        node=site.node,
+        started=slot.started_wall_s,
+        now=site.now.wall_s,
+        rng=site.rng,
+    )
+    update = Update(ending.state, ending.checkpoint_json or slot.unsaved, command.revision if command else None)
+    newer_command = slot.command is not None and command is None
+    if ending.state.terminal:
+        return _write(slot, do.Finish(slot.claim, update))
+    if (ending.give_back or slot.leave) and not newer_command:
+        return _write(slot, do.Release(slot.claim, update))
+    return _write(slot, do.Keep(slot.claim, update))
+
+
+def _obey(slot: Slot, command: TaskCommandPut) -> list[do.Command]:
+    """Carry out a command on a task without a process."""
+    if not _is_valid(slot, command):
+        return _drop(slot, command)
+    if command.message.verb is Verb.RUN and slot.state.state is State.RUNNABLE:
+        return [_take(slot, command)]
+    update = Update(next_state(slot.state, command.message), slot.unsaved, command.revision)
+    assert update.state is not None
+    if update.state.terminal:
+        return _write(slot, do.Finish(slot.claim, update))
+    if command.message.verb is Verb.RELEASE:
+        return _write(slot, do.Release(slot.claim, update))
+    return _write(slot, do.Keep(slot.claim, update))
+
+
+def _wake(slot: Slot, site: Site) -> list[do.Command]:
+    """A sleeper whose time has come is runnable: here if there is room, else anywhere."""
+    if slot.state.until is not None and slot.state.until > site.now.wall_s:
+        return []
+    update = Update(next_state(slot.state, Message.run()))
+    if site.rooms < 1:
+        return _write(slot, do.Release(slot.claim, update))
+    site.rooms -= 1
+    return _write(slot, do.Keep(slot.claim, update))
+
+
+def _fork(slot: Slot, site: Site) -> list[do.Command]:
+    if site.now.boot_s < slot.not_before_s:
+        return []
+    slot.process, slot.run = Process.RUNNING, site.new_run()
+    slot.started_s = slot.saved_s = site.now.boot_s
+    slot.started_wall_s = site.now.wall_s
+    fork = do.Fork(
+        slot.run,
+        slot.task_id,
+        slot.handler,
+        slot.props_json,
+        slot.claim.fence,
+        slot.state.attempt + 1,
+        slot.checkpoint_json,
+        slot.limits,
+    )
+    return [fork]
+
+
+def _write(slot: Slot, write: Write) -> list[do.Command]:
+    slot.writing, slot.write_again_s = write, None
+    return [write]
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+def ended(slot: Slot, outcome: Outcome, now: Now) -> None:
+    """The run's tree is dead."""
+    slot.process, slot.kill_at_s, slot.outcome = Process.NONE, None, outcome
+    if outcome.cause is Cause.ZYGOTE_LOST:
+        slot.zygote_losses += 1
+        slot.not_before_s = now.boot_s + min(60.0, 0.5 * 2**slot.zygote_losses)
+    else:
+        slot.zygote_losses = 0
+
+
+def written(slot: Slot) -> bool:
+    """The write under way was made. True: the claim is given back and the slot is over."""
+    write, slot.writing, slot.writes_failed = slot.writing, None, 0
+    if not isinstance(write, do.Keep):
+        return True
+    update = write.update
+    if update.state is not None:
+        slot.state = update.state
+        slot.outcome = None if slot.process is Process.NONE else slot.outcome
+    if update.checkpoint_json is not None:
+        slot.checkpoint_json = update.checkpoint_json
+        if slot.unsaved == update.checkpoint_json:
+            slot.unsaved = None
+    if slot.command is not None and slot.command.revision == update.command_revision:
+        slot.command = slot.asked_revision = None
+    slot.taken_revision = max(slot.taken_revision, update.command_revision or 0)
+    return False
+
+
+def not_written(slot: Slot, now: Now) -> None:
+    """Nobody knows whether the write was made: it is made again, a little later each time."""
+    slot.writes_failed += 1
+    slot.write_again_s = now.boot_s + min(5.0, 0.2 * 2 ** min(slot.writes_failed, 10))
+
+
+def rejected(slot: Slot, error: str, now: Now) -> None:
+    """The store will never take this write.
+
+    A checkpoint is dropped and the run goes on. What a run left becomes an error of the task, which is short; if
+    even that is refused, the claim is given back with nothing written, and that is tried for ever, slowly."""
+    write, slot.writing, slot.unsaved = slot.writing, None, None
+    slot.writes_failed += 1
+    if isinstance(write, do.Keep) and write.update.state is None:
+        return
+    if isinstance(write, do.Release) and write.update == Update():
+        slot.writing, slot.write_again_s = write, now.boot_s + 5.0
+    elif slot.writes_failed > 2:
+        slot.outcome, slot.leave = None, f"its state cannot be written: {error}"[:500]
+    else:
+        slot.outcome = Outcome(Cause.RAISED, error=f"what the run left cannot be written: {error}"[:1000])

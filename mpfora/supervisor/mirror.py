@@ -1,0 +1,177 @@
+"""The mirror: what the cluster looks like, folded from the watch in revision order. Pure.
+
+Every node folds the same changes in the same order and so has the same mirror at the same revision; whatever is
+decided from it alone is decided alike everywhere. Nothing of this node's own doing is in here: see core.py for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpfora.model import Member, Wants
+from mpfora.states import TERMINAL, State
+from mpfora.supervisor import changes as c
+
+NO_WANTS = Wants()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    node: str
+    fence: int
+
+
+@dataclass(slots=True)
+class TaskView:
+    """One task that exists. Written by Mirror only.
+
+    state, until   of its kept state; runnable where there is none
+    command        the command that waits for its owner
+    changed        revision of the last change to it
+    unclean        its last owner vanished without the mark that its process is dead
+    missed         what the owner's claim said: the node that should have claimed and did not
+    """
+
+    id: str
+    wants: Wants = NO_WANTS
+    owner: Owner | None = None
+    state: State = State.RUNNABLE
+    until: float | None = None
+    command: c.TaskCommandPut | None = None
+    changed: int = 0
+    unclean: bool = False
+
+    @property
+    def resting(self) -> bool:
+        """It needs no process now, so it takes none of its node's capacity."""
+        return self.state in (State.SLEEPING, State.PAUSED)
+
+
+@dataclass(slots=True)
+class Touched:
+    """What one batch of changes touched, in order: task ids (gone ones too), and the rest as it came."""
+
+    tasks: dict[str, None] = field(default_factory=dict)
+    members: bool = False
+    readers: bool = False
+    node_commands: list[c.NodeCommandPut] = field(default_factory=list)
+    owners: list[c.OwnerPut] = field(default_factory=list)
+    touched_members: list[str] = field(default_factory=list)
+    malformed: list[c.Malformed] = field(default_factory=list)
+    reset: bool = False
+
+
+class Mirror:
+    """The folded namespace. `tasks` and `members` are read by all of the supervisor and written here only."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.tasks: dict[str, TaskView] = {}
+        self.members: dict[str, Member] = {}
+        self.readers: dict[str, None] = {}
+        #: non-terminal states whose task is not known (yet)
+        self._orphan_states: dict[str, c.StatePut] = {}
+        self._absorbers: dict[type, Callable[[Any, Touched], None]] = {
+            c.TaskPut: self._task_put,
+            c.TaskGone: self._task_gone,
+            c.WantsPut: self._wants_put,
+            c.OwnerPut: self._owner_put,
+            c.OwnerGone: self._owner_gone,
+            c.StatePut: self._state_put,
+            c.StateGone: self._state_gone,
+            c.TaskCommandPut: self._command_put,
+            c.TaskCommandGone: self._command_gone,
+            c.MemberPut: self._member_put,
+            c.MemberGone: self._member_gone,
+            c.NodeCommandPut: lambda change, touched: touched.node_commands.append(change),
+            c.ReaderPut: self._reader_put,
+            c.ReaderGone: self._reader_gone,
+            c.Malformed: lambda change, touched: touched.malformed.append(change),
+        }
+
+    def absorb(self, batch: c.Changes) -> Touched:
+        """Fold one batch; says what it touched. After a reset that is every task known before or after."""
+        touched = Touched(reset=batch.reset)
+        if batch.reset:
+            touched.tasks.update(dict.fromkeys(self.tasks))
+            self.tasks, self.members, self.readers, self._orphan_states = {}, {}, {}, {}
+            touched.members = touched.readers = True
+        self.revision = batch.revision
+        for change in batch.changes:
+            self._absorbers[type(change)](change, touched)
+        return touched
+
+    def owned_by(self, node: str) -> Iterable[TaskView]:
+        """Every task whose owner key names `node`. Walks all tasks: for the reconcile pass and for listings."""
+        return (task for task in self.tasks.values() if task.owner is not None and task.owner.node == node)
+
+    def _touch(self, task_id: str, touched: Touched) -> TaskView | None:
+        task = self.tasks.get(task_id)
+        if task is not None:
+            task.changed = self.revision
+            touched.tasks[task_id] = None
+        return task
+
+    def _task_put(self, change: c.TaskPut, touched: Touched) -> None:
+        if change.task_id not in self.tasks:
+            task = self.tasks[change.task_id] = TaskView(change.task_id)
+            state = self._orphan_states.pop(change.task_id, None)
+            if state is not None:
+                task.state, task.until = state.state, state.until
+        self._touch(change.task_id, touched)
+
+    def _task_gone(self, change: c.TaskGone, touched: Touched) -> None:
+        self._touch(change.task_id, touched)
+        self.tasks.pop(change.task_id, None)
+
+    def _wants_put(self, change: c.WantsPut, touched: Touched) -> None:
+        if (task := self._touch(change.task_id, touched)) is not None:
+            task.wants = change.wants
+
+    def _owner_put(self, change: c.OwnerPut, touched: Touched) -> None:
+        if (task := self._touch(change.task_id, touched)) is not None:
+            task.owner = Owner(change.node, change.fence)
+            task.unclean = False
+            touched.owners.append(change)
+
+    def _owner_gone(self, change: c.OwnerGone, touched: Touched) -> None:
+        if (task := self._touch(change.task_id, touched)) is not None:
+            task.owner = None
+            task.unclean = not change.clean
+
+    def _state_put(self, change: c.StatePut, touched: Touched) -> None:
+        if (task := self._touch(change.task_id, touched)) is not None:
+            task.state, task.until = change.state, change.until
+        elif change.state not in TERMINAL:
+            self._orphan_states[change.task_id] = change
+
+    def _state_gone(self, change: c.StateGone, touched: Touched) -> None:
+        self._orphan_states.pop(change.task_id, None)
+        if (task := self._touch(change.task_id, touched)) is not None:
+            task.state, task.until = State.RUNNABLE, None
+
+    def _command_put(self, change: c.TaskCommandPut, touched: Touched) -> None:
+        if (task := self._touch(change.task_id, touched)) is not None:
+            task.command = change
+
+    def _command_gone(self, change: c.TaskCommandGone, touched: Touched) -> None:
+        if (task := self._touch(change.task_id, touched)) is not None:
+            task.command = None
+
+    def _member_put(self, change: c.MemberPut, touched: Touched) -> None:
+        self.members[change.member.name] = change.member
+        touched.members = True
+        touched.touched_members.append(change.member.name)
+
+    def _member_gone(self, change: c.MemberGone, touched: Touched) -> None:
+        touched.members = self.members.pop(change.name, None) is not None or touched.members
+
+    def _reader_put(self, change: c.ReaderPut, touched: Touched) -> None:
+        self.readers[change.reader_id] = None
+        touched.readers = True
+
+    def _reader_gone(self, change: c.ReaderGone, touched: Touched) -> None:
+        self.readers.pop(change.reader_id, None)
+        touched.readers = True

@@ -1,0 +1,83 @@
+"""What this node is willing to do: frozen, draining, shutting down; and the node commands that change it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from mpfora.config import Settings
+from mpfora.model import Member
+
+
+class Shutdown(IntEnum):
+    """NO; ASKED: stop and release everything, then leave; AT_ONCE: the same, but everything is killed without
+    asking."""
+
+    NO = 0
+    ASKED = 1
+    AT_ONCE = 2
+
+
+@dataclass(slots=True)
+class Posture:
+    """frozen, draining   by command;  shutdown  by signal
+    taken_revision    the newest node command that was carried out
+    """
+
+    settings: Settings
+    host: str
+    pid: int
+    created: str
+    handlers: tuple[str, ...] = ()
+    frozen: bool = False
+    draining: bool = False
+    shutdown: Shutdown = Shutdown.NO
+    taken_revision: int = 0
+    #: boot time by which a shutdown ends, whatever is left
+    shutdown_ends_s: float | None = None
+    #: why tasks are given back, "" if they are kept
+    leave: str = field(default="", init=False)
+
+    def member(self) -> Member:
+        """The record that others see."""
+        return Member(
+            name=self.settings.name,
+            host=self.host,
+            pid=self.pid,
+            created=self.created,
+            capacity=self.settings.capacity,
+            weight=self._weight(),
+            frozen=self.frozen,
+            draining=self.draining or bool(self.shutdown),
+            labels=dict(self.settings.labels),
+            handlers=self.handlers,
+        )
+
+    @property
+    def takes_tasks(self) -> bool:
+        return not (self.frozen or self.draining or self.shutdown)
+
+    def obey(self, verb: str) -> bool:
+        """Carry out freeze, unfreeze, drain or undrain. True if the record changed."""
+        wanted: Mapping[str, tuple[bool, bool]] = {
+            "freeze": (True, self.draining),
+            "unfreeze": (False, self.draining),
+            "drain": (self.frozen, True),
+            "undrain": (self.frozen, False),
+        }
+        before = (self.frozen, self.draining)
+        self.frozen, self.draining = wanted[verb]
+        if not self.shutdown:
+            self.leave = "the node is draining" if self.draining else ""
+        return (self.frozen, self.draining) != before
+
+    def shut_down(self, now_s: float) -> None:
+        """A signal came: the first asks, the second hurries."""
+        self.shutdown = Shutdown.ASKED if self.shutdown is Shutdown.NO else Shutdown.AT_ONCE
+        self.leave = "the node is shutting down"
+        if self.shutdown_ends_s is None:
+            self.shutdown_ends_s = now_s + self.settings.stop_timeout_s + 1.5
+
+    def _weight(self) -> float:
+        return float(self.settings.capacity or 1)
