@@ -34,6 +34,10 @@ class Unreachable(CoordinatorError):
         self.sent = sent
 
 
+class TooLarge(CoordinatorError):
+    """The store takes no value or request of this size; trying again will not change it."""
+
+
 class LeaseLost(CoordinatorError):
     """The session's lease is gone: every claim of this node is void."""
 

@@ -1,0 +1,94 @@
+"""`python -m mpfora.supervisor [HANDLER ...]`: a node, from the command line.
+
+Exit codes: 0 stopped in order; 2 bad usage or configuration; 3 etcd not reachable at start; 4 the node's name is
+taken; 5 a handler cannot be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from mpfora import __version__
+from mpfora.config import SettingsError
+from mpfora.errors import EmbeddedError
+from mpfora.handler_spec import HandlerSpecError, check_names, parse_spec
+from mpfora.options import Where, etcd_options, resolve
+from mpfora.supervisor.balance import BALANCERS, Balancer
+from mpfora.supervisor.consumer import Consumer, NodeError, show_title
+from mpfora.supervisor.etcd_coordinator import EtcdCoordinator
+from mpfora.supervisor.logs import Logs
+from mpfora.supervisor.options import make_settings, node_options
+
+USAGE = 2
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("handlers", metavar="[HANDLER]...", nargs=-1, envvar="MPFORA_HANDLERS")
+@etcd_options
+@node_options
+@click.version_option(__version__, prog_name="mpfora")
+def main(handlers: tuple[str, ...], where: Where, **options: Any) -> None:
+    """Run a node: claim tasks of the namespace and run each in a process of its own.
+
+    HANDLER is module:attribute, or name=module:attribute where several are given; the current directory is on the
+    path.
+
+    SIGTERM or SIGINT stops every task, gives it back, and leaves within --stop-timeout plus 2 s; a second one kills
+    at once.
+    """
+    try:
+        node(handlers, where, options)
+    except (SettingsError, HandlerSpecError, EmbeddedError) as error:
+        _leave(USAGE, str(error))
+    except NodeError as error:
+        _leave(error.code, str(error))
+
+
+def node(handlers: tuple[str, ...], where: Where, options: dict[str, Any]) -> None:
+    """Check everything that can be checked before etcd is asked, then run."""
+    check_names([parse_spec(text) for text in handlers])
+    settings = make_settings(where.namespace, handlers, options)
+    balancer = load_balancer(options["balancer"])
+    show_title(settings.name)
+    with ExitStack() as stack:
+        logs = Logs(settings.name, options["log_format"], options["log_level"])
+        stack.callback(logs.close)
+        etcd, embedded = resolve(where)
+        if embedded is not None:
+            stack.callback(embedded.close)
+        coordinator = EtcdCoordinator(etcd, namespace=where.namespace)
+        Consumer(coordinator, list(handlers), balancer, settings, exclusive=True).run()
+
+
+def load_balancer(name: str) -> Balancer:
+    """A balancer by its name, or by module:attribute (a Balancer, or something that makes one). Raises
+    SettingsError."""
+    if name in BALANCERS:
+        return BALANCERS[name]()
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise SettingsError("--balancer", f"{name!r}: use {', '.join(BALANCERS)} or module:attribute")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError("--balancer", f"{name!r}: {error}") from error
+    balancer = found if isinstance(found, Balancer) else found()
+    if not isinstance(balancer, Balancer):
+        raise SettingsError("--balancer", f"{name!r} gives {type(balancer).__name__}, which is no mpfora.Balancer")
+    return balancer
+
+
+def _leave(code: int, text: str) -> None:
+    click.echo(f"mpfora: {text}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m mpfora.supervisor")

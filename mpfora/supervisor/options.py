@@ -1,0 +1,144 @@
+"""The options of `python -m mpfora.supervisor`: flags win, then the environment, then --config, then the default."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mpfora.config import Settings, SettingsError
+from mpfora.units import parse_duration, parse_size
+
+
+class Duration(click.ParamType):
+    """Seconds, or a text like 90s, 10m, 4h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(value, _what(param))
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+
+class Size(click.ParamType):
+    """Bytes, or a text like 512MiB, 2GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_size(value, _what(param))
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+
+def _what(param: click.Parameter | None) -> str:
+    return param.opts[0] if param is not None else "value"
+
+
+def read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    """The --config file becomes click's default map. Raises click.UsageError naming the file and what is wrong in
+    it."""
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise click.UsageError(f"--config {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--config {path}: not TOML: {error}") from error
+    known = {name for p in ctx.command.params if (name := p.name) is not None and name != "config"}
+    defaults: dict[str, Any] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            choices = ", ".join(sorted(n.replace("_", "-") for n in known))
+            raise click.UsageError(f"--config {path}: unknown setting {key!r}; there are: {choices}")
+        defaults[name] = [f"{k}={v}" for k, v in value.items()] if isinstance(value, Mapping) else value
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def parse_labels(texts: tuple[str, ...]) -> dict[str, str]:
+    """K=V pairs. Raises SettingsError."""
+    labels: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise SettingsError("--label", f"{text!r}: write KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the node's own options to a click command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _option(flag: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    variable = "MPFORA_" + flag.lstrip("-").replace("-", "_").upper()
+    return click.option(flag, envvar=variable, show_envvar=True, show_default="default" in kwargs, **kwargs)
+
+
+_OPTIONS = (
+    click.option(
+        "--config",
+        metavar="FILE",
+        envvar="MPFORA_CONFIG",
+        is_eager=True,
+        expose_value=False,
+        callback=read_config,
+        help="The same names in TOML (handlers = [...], max-tasks = 4, ...); flags and environment win.",
+    ),
+    _option("--name", metavar="NODE", default=socket.gethostname, help="Unique in the namespace."),
+    _option(
+        "--max-tasks", type=int, default=lambda: os.cpu_count() or 1, help="Tasks run at once; 0: no limit.  [CPUs]"
+    ),
+    _option(
+        "--lease-ttl", type=Duration(), default=15.0, help="How long a dead machine keeps its tasks; at least 3 s."
+    ),
+    _option("--stop-timeout", type=Duration(), default=10.0, help="A task asked to stop is killed after this."),
+    _option(
+        "--stall-timeout", type=Duration(), default=None, help="A task without a beat for so long is killed.  [off]"
+    ),
+    _option(
+        "--stall-by",
+        type=click.Choice(["beats", "cpu"]),
+        default="beats",
+        help="What counts as life for --stall-timeout: beats, or any CPU time of the task's process tree.",
+    ),
+    _option("--memory-limit", type=Size(), default=None, help="Of a task's process tree, e.g. 2GiB.  [off]"),
+    _option("--balancer", metavar="NAME", default="fair", help="fair, none, or module:attribute."),
+    _option("--label", metavar="K=V", multiple=True, help="Published with the node; tasks may ask for it. Repeatable."),
+    _option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of the lines on stderr."),
+    _option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        default="info",
+        help="The least level that is written.",
+    ),
+)
+
+
+def make_settings(namespace: str, handlers: tuple[str, ...], options: Mapping[str, Any]) -> Settings:
+    """Settings of parsed options. Raises SettingsError."""
+    return Settings(
+        handlers=handlers,
+        name=options["name"],
+        namespace=namespace,
+        max_tasks=options["max_tasks"],
+        lease_ttl_s=options["lease_ttl"],
+        stop_timeout_s=options["stop_timeout"],
+        stall_timeout_s=options["stall_timeout"],
+        stall_by=options["stall_by"],
+        memory_limit=options["memory_limit"],
+        labels=parse_labels(options["label"]),
+    )
