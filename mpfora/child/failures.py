@@ -55,7 +55,8 @@ def class_name(cls: type) -> str:
 
 
 def one_line(text: str, limit: int = TEXT_BYTES) -> str:
-    """`text` on one line of at most `limit` bytes: white space becomes one space, what cannot be printed an escape."""
+    """`text` on one line of at most `limit` bytes: white space becomes one space, what cannot be printed an
+    escape."""
     return cut(_printable(" ".join(text[: 8 * limit].split())), limit)
 
 

@@ -72,8 +72,8 @@ class LoadedHandler:
 
 
 class LoadError(Exception):
-    """A handler that cannot be imported or called. str() is one line for people; `spec` is the spec as it is typed, and
-    `traceback` ends in that line, with the frames of the user's code where there are any."""
+    """A handler that cannot be imported or called. str() is one line for people; `spec` is the spec as it is typed,
+    and `traceback` ends in that line, with the frames of the user's code where there are any."""
 
     def __init__(self, spec: HandlerSpec, text: str, traceback: str = "") -> None:
         self.spec = _as_typed(spec)
@@ -82,8 +82,8 @@ class LoadError(Exception):
 
 
 def load_handlers(specs: Sequence[HandlerSpec]) -> dict[str, LoadedHandler]:
-    """Import every handler, in order; the answer is by name. Called once, by the zygote. Raises LoadError for the first
-    that fails. The current directory is importable, as it is for `python -m`."""
+    """Import every handler, in order; the answer is by name. Called once, by the zygote. Raises LoadError for the
+    first that fails. The current directory is importable, as it is for `python -m`."""
     _make_importable(os.getcwd())
     before = _open_files()
     found = [(spec, _find(spec)) for spec in specs]
@@ -104,7 +104,8 @@ def _make_importable(folder: str) -> None:
         sys.path.insert(0, folder)
 
 
-# -- importing --------------------------------------------------------------------------------------------------------
+# -- importing
+# --------------------------------------------------------------------------------------------------------
 
 
 def _find(spec: HandlerSpec) -> Any:
@@ -126,7 +127,8 @@ def _hint(name: str, holder: Any) -> str:
 
 
 def _import(spec: HandlerSpec) -> ModuleType:
-    """The spec's module. Whatever its import raises, SystemExit and KeyboardInterrupt included, becomes a LoadError."""
+    """The spec's module. Whatever its import raises, SystemExit and KeyboardInterrupt included, becomes a
+    LoadError."""
     try:
         if spec.main_path is not None or spec.main_module is not None:
             return _import_main(spec)
@@ -189,7 +191,8 @@ def _main_by_name(spec: HandlerSpec, name: str) -> tuple[ModuleType, CodeType]:
     return module, code
 
 
-# -- checking ---------------------------------------------------------------------------------------------------------
+# -- checking
+# ---------------------------------------------------------------------------------------------------------
 
 
 def _settings_of(target: Any) -> HandlerSettings:
@@ -203,9 +206,8 @@ def _form_of(spec: HandlerSpec, target: Any) -> Form:
     if inspect.isclass(target):
         return _form_of_class(spec, target)
     if not callable(target):
-        raise LoadError(
-            spec, f"is {_article(type(target).__name__)}: a function or a subclass of mpfora.Handler is needed"
-        )
+        kind = type(target).__name__
+        raise LoadError(spec, f"is of type {kind}: a function or a subclass of mpfora.Handler is needed")
     for function in (target, getattr(target, "__call__", None)):  # noqa: B004 - the method itself is looked at
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise LoadError(spec, "is a generator (it has `yield`): calling it would run nothing; return the result")
@@ -243,7 +245,8 @@ def _signature(target: Callable[..., Any]) -> str:
     return str(inspect.signature(target))
 
 
-# -- descriptors ------------------------------------------------------------------------------------------------------
+# -- descriptors
+# ------------------------------------------------------------------------------------------------------
 
 
 def _open_file(fd: int) -> OpenFile | None:
