@@ -1,0 +1,349 @@
+"""Etcd: a client of etcd's key-value store on asyncio that knows what may go wrong. Clients of mpfora and the
+coordinator use it.
+
+Each call has a deadline and fails over among the endpoints: a member that does not answer is left for the next. What
+only reads is asked again elsewhere; a write whose answer was lost is not, because it may have happened: that is
+Unreachable(sent=True), and the caller reads back. An expired token is replaced and the call made once more. Everything
+else is a typed StoreError.
+
+Of python-etcd3 only the generated stubs are used, on grpc.aio: its own client blocks, and its watches end in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
+
+import grpc
+from etcd3.etcdrpc import rpc_pb2 as rpc
+
+from mpfora import etcd_wire as wire
+from mpfora.config import EtcdSettings
+from mpfora.etcd_batch import Batcher
+from mpfora.etcd_channel import Member, Members, settings_of
+from mpfora.etcd_watch import watch_range
+from mpfora.kv import (
+    KV,
+    AccessDenied,
+    Compacted,
+    Delete,
+    Get,
+    Lease,
+    LeaseNotFound,
+    Listing,
+    Put,
+    Rejected,
+    Revision,
+    StoreError,
+    Txn,
+    TxnResult,
+    Unreachable,
+    changes_nothing,
+    prefix_end,
+)
+
+log = logging.getLogger("mpfora.etcd")
+
+#: of a whole call, failing over included
+CALL_TIMEOUT_S = 5.0
+#: of one try while there is another endpoint to ask
+TRY_TIMEOUT_S = 2.0
+#: a page of a listing is as large as makes about so many bytes
+PAGE_BYTES = 2_000_000
+PAGE_KEYS = (16, 200, 2000)
+#: for so long an answer older than what was seen counts as that of a member that is behind; then as a store put back
+REWOUND_AFTER_S = 10.0
+
+Call = Callable[[Member, float, Any], Any]
+
+
+class Status(NamedTuple):
+    """What one member says of itself. version like "3.5.1"."""
+
+    version: str
+    revision: int
+    db_size: int
+    address: str
+
+
+class Etcd:
+    """One client. Made anywhere, used and closed in one event loop. Satisfies kv.Store."""
+
+    def __init__(self, endpoints: str | Sequence[str] | EtcdSettings) -> None:
+        """Raises StoreError, at the first call at the latest, for settings that cannot hold."""
+        self.settings = settings_of(endpoints)
+        if (self.settings.user is None) != (self.settings.password is None):
+            raise StoreError("etcd: user and password go together: give both or none")
+        self._opened: Members | None = None
+        self._batcher = Batcher(self.txn)
+        self._token: str | None = None
+        self._token_lock = asyncio.Lock()
+        #: the newest revision that any answer told, and when an answer was first refused for being older
+        self._seen = 0
+        self._behind_since: float | None = None
+
+    @property
+    def members(self) -> Members:
+        if self._opened is None:
+            self._opened = Members(self.settings)
+        return self._opened
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> KV | None:
+        result = await self.txn(Txn((), (Get(key),)))
+        found = result.answers[0]
+        assert found is None or isinstance(found, KV)
+        return found
+
+    async def put(self, key: str, value: bytes | str, lease: int = 0) -> None:
+        await self.txn(Txn((), (Put(key, value, lease),)))
+
+    async def delete(self, key: str) -> bool:
+        """Whether there was such a key."""
+        return bool((await self.txn(Txn((), (Delete(key),)))).answers[0])
+
+    async def txn(self, txn: Txn, timeout_s: float = CALL_TIMEOUT_S) -> TxnResult:
+        """Run one transaction. Raises Unreachable(sent=True) where it may have happened."""
+        request = wire.encode_txn(txn)
+        answer = await self._call(
+            lambda member, timeout, metadata: member.kv.Txn(request, timeout=timeout, metadata=metadata),
+            timeout_s,
+            repeatable=changes_nothing(txn),
+        )
+        self._note(answer.header.revision)
+        return wire.decode_txn(txn, answer)
+
+    async def submit(self, txn: Txn, subject: str) -> TxnResult:
+        """Run one transaction, gathered with others into one request: see Batcher.submit."""
+        return await self._batcher.submit(txn, subject)
+
+    async def list_prefix(self, prefix: str) -> Listing:
+        """Every key that begins with `prefix`, which ends in a slash."""
+        return await self.list(prefix, prefix_end(prefix))
+
+    async def list(self, start: str, end: str) -> Listing:
+        """Every key in [start, end), as of one revision, read in pages."""
+        for _ in range(5):
+            try:
+                return await self._list_once(start, end)
+            except Compacted:
+                log.info("the revision of a listing was compacted while it was read: reading it again")
+        raise Unreachable("etcd compacts faster than a listing of its keys can be read", sent=False)
+
+    async def _list_once(self, start: str, end: str) -> Listing:
+        kvs: list[KV] = []
+        revision, limit, more = 0, PAGE_KEYS[1], True
+        key = wire.encode_key(start)
+        while more:
+            page = await self._page(key, wire.encode_key(end), limit, revision)
+            if revision == 0:
+                self._refuse_older(page.header.revision)
+                revision = page.header.revision
+            kvs.extend(wire.decode_kv(kv) for kv in page.kvs)
+            more = page.more
+            if more:
+                key = page.kvs[-1].key + b"\0"
+                fitting = limit * PAGE_BYTES // max(page.ByteSize(), 1)
+                limit = min(max(fitting, PAGE_KEYS[0]), PAGE_KEYS[2])
+        return Listing(revision, tuple(kvs))
+
+    async def _page(self, key: bytes, end: bytes, limit: int, revision: int) -> Any:
+        request = rpc.RangeRequest(key=key, range_end=end, limit=limit, revision=revision)
+        return await self._call(
+            lambda member, timeout, metadata: member.kv.Range(request, timeout=timeout, metadata=metadata),
+            2 * CALL_TIMEOUT_S,
+            repeatable=True,
+        )
+
+    def watch(self, start: str, end: str, from_revision: int) -> AsyncIterator[Revision]:
+        """Every revision that changes [start, end), from `from_revision` on, for ever: see etcd_watch.watch_range."""
+        return watch_range(self, start, end, from_revision)
+
+    # -- leases -------------------------------------------------------------------------------------------------------
+
+    async def grant(self, ttl_s: float) -> Lease:
+        """A new lease, of at least `ttl_s` (etcd counts whole seconds). One that is granted and not told runs out by
+        itself."""
+        request = rpc.LeaseGrantRequest(TTL=math.ceil(ttl_s))
+        answer = await self._call(
+            lambda member, timeout, metadata: member.lease.LeaseGrant(request, timeout=timeout, metadata=metadata),
+            repeatable=True,
+        )
+        return Lease(answer.ID, float(answer.TTL))
+
+    async def keepalive(self, lease: int, timeout_s: float = CALL_TIMEOUT_S) -> float:
+        """Renew a lease once. Returns its TTL in seconds. Raises LeaseNotFound."""
+
+        async def renew(member: Member, timeout_s: float, metadata: Any) -> Any:
+            call = member.lease.LeaseKeepAlive(
+                iter([rpc.LeaseKeepAliveRequest(ID=lease)]), timeout=timeout_s, metadata=metadata
+            )
+            try:
+                answer = await call.read()
+                if answer is wire.END:
+                    raise Unreachable(f"{member.address}: the renewal ended without an answer")
+                return answer
+            finally:
+                call.cancel()
+
+        answer = await self._call(renew, timeout_s, repeatable=True)
+        if answer.TTL <= 0:
+            raise LeaseNotFound(f"lease {lease:x} has run out or was revoked")
+        return float(answer.TTL)
+
+    async def revoke(self, lease: int, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        """End a lease and delete its keys. Raises LeaseNotFound."""
+        request = rpc.LeaseRevokeRequest(ID=lease)
+        await self._call(
+            lambda member, timeout, metadata: member.lease.LeaseRevoke(request, timeout=timeout, metadata=metadata),
+            timeout_s,
+            repeatable=True,
+        )
+
+    async def lease_keys(self, lease: int) -> Sequence[str]:
+        """The keys that hang on a lease. Raises LeaseNotFound."""
+        request = rpc.LeaseTimeToLiveRequest(ID=lease, keys=True)
+        answer = await self._call(
+            lambda member, timeout, metadata: member.lease.LeaseTimeToLive(request, timeout=timeout, metadata=metadata),
+            repeatable=True,
+        )
+        if answer.TTL <= 0:
+            raise LeaseNotFound(f"lease {lease:x} has run out or was revoked")
+        return sorted(wire.decode_key(key) for key in answer.keys)
+
+    # -- the server ---------------------------------------------------------------------------------------------------
+
+    async def status(self) -> Status:
+        """Of the member that is asked at present."""
+
+        async def ask(member: Member, timeout_s: float, metadata: Any) -> Status:
+            answer = await member.maintenance.Status(rpc.StatusRequest(), timeout=timeout_s, metadata=metadata)
+            return Status(answer.version, answer.header.revision, answer.dbSize, member.address)
+
+        status: Status = await self._call(ask, repeatable=True)
+        return status
+
+    async def close(self) -> None:
+        """Close the connections. What still runs is answered by Unreachable. Never raises."""
+        await self._batcher.close()
+        if self._opened is not None:
+            await self._opened.close()
+
+    # -- one call -----------------------------------------------------------------------------------------------------
+
+    async def _call(self, call: Call, timeout_s: float = CALL_TIMEOUT_S, *, repeatable: bool) -> Any:
+        """Ask one member after another until one answers, each once (a single one twice: its connection may be a stale
+        one). A call that is not repeatable is asked again only when it surely had no effect."""
+        ends = time.monotonic() + timeout_s
+        tries = max(len(self.members), 2)
+        failures: list[Unreachable] = []
+        while tries and (left_s := ends - time.monotonic()) > 0:
+            tries -= 1
+            member = self.members.current
+            alone = tries == 0 or len(self.members) == 1
+            try:
+                return await self._call_member(member, call, left_s if alone else min(left_s, TRY_TIMEOUT_S))
+            except Unreachable as error:
+                failures.append(error)
+                self.members.leave(member, silent=isinstance(error, wire.Silent))
+                if error.sent and not repeatable:
+                    break
+        raise Unreachable("; ".join(map(str, failures)), sent=any(failure.sent for failure in failures))
+
+    async def _call_member(self, member: Member, call: Call, timeout_s: float) -> Any:
+        """One call to one member, made once more with a new token if the old one is refused."""
+        try:
+            return await self._call_once(member, call, timeout_s)
+        except wire.TokenExpired as error:
+            if self.settings.user is None:
+                raise AccessDenied(f"etcd asks for a user and password: give both ({error})") from None
+            await self.authenticate(self._token)
+        try:
+            return await self._call_once(member, call, timeout_s)
+        except wire.TokenExpired as error:
+            raise Unreachable(f"{member.address}: a new token was refused: {error}", sent=False) from None
+
+    async def _call_once(self, member: Member, call: Call, timeout_s: float) -> Any:
+        metadata = await self.metadata()
+        try:
+            return await call(member, timeout_s, metadata)
+        except grpc.aio.AioRpcError as failure:
+            error = wire.error_of(failure, member.address)
+            if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise wire.Silent(f"{member.address}: no answer within {timeout_s:.1f} s") from None
+            raise error from None
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
+            raise Unreachable(f"{member.address}: the connection was closed under the request") from None
+
+    # -- for the watch too --------------------------------------------------------------------------------------------
+
+    async def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every request. hasleader: a member that lost its cluster says so at once instead of
+        waiting."""
+        if self.settings.user is None:
+            return (("hasleader", "true"),)
+        if self._token is None:
+            await self.authenticate(None)
+        return ("hasleader", "true"), ("token", self._token or "")
+
+    async def authenticate(self, refused: str | None) -> None:
+        """Get a new token in place of the `refused` one; many callers at once get one. Raises AccessDenied,
+        Unreachable."""
+        async with self._token_lock:
+            if self._token != refused:
+                return
+            member = self.members.current
+            request = rpc.AuthenticateRequest(name=self.settings.user, password=self.settings.password)
+            try:
+                answer = await member.auth.Authenticate(request, timeout=TRY_TIMEOUT_S)
+            except grpc.aio.AioRpcError as failure:
+                if "authentication is not enabled" in (failure.details() or ""):
+                    log.warning("a user is given, but authentication is not enabled in etcd at %s", member.address)
+                    self._token = ""
+                    return
+                error = wire.error_of(failure, member.address)
+                raise Unreachable(str(error), sent=False) if isinstance(error, Unreachable) else error from None
+            self._token = answer.token
+
+    def _note(self, revision: int) -> None:
+        self._seen = max(self._seen, revision)
+
+    def _refuse_older(self, revision: int) -> None:
+        """Raises Unreachable for an answer from before what was seen, but not for ever: a store that was restored from
+        a backup or wiped stays older."""
+        now = time.monotonic()
+        if revision >= self._seen:
+            self._seen, self._behind_since = revision, None
+            return
+        self._behind_since = self._behind_since or now
+        if now - self._behind_since < REWOUND_AFTER_S:
+            raise Unreachable(f"etcd answers with revision {revision}, older than {self._seen} seen before", sent=False)
+        log.error(
+            "etcd's history went back from revision %d to %d: its data was restored or wiped", self._seen, revision
+        )
+        self._seen, self._behind_since = revision, None
+
+
+def _being_cancelled() -> bool:
+    """Whether the running task itself was cancelled, and not merely the call that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+__all__ = [
+    "AccessDenied",
+    "Compacted",
+    "Etcd",
+    "LeaseNotFound",
+    "Rejected",
+    "Status",
+    "StoreError",
+    "Unreachable",
+]

@@ -1,0 +1,401 @@
+"""StoreCoordinator: the Coordinator over any transactional key-value store (mpfora.kv.Store), in Metafora's key layout.
+
+Every promise of the interface is kept here, by compares inside transactions: EtcdCoordinator brings a real etcd,
+MemoryCoordinator one in memory, and both run this same code.
+
+A claim is ours while its owner key has the create revision that is the fence, and hangs on our lease. A write for a
+task compares both, so that whatever arrives late, twice or from a former life of this node changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, NamedTuple
+
+from mpfora import kv
+from mpfora.keys import (
+    Layout,
+    format_member,
+    format_owner,
+    format_progress,
+    format_released,
+    format_state,
+    parse_member,
+    parse_owner,
+    parse_state,
+)
+from mpfora.kv import (
+    KV,
+    Delete,
+    DeletePrefix,
+    Get,
+    Op,
+    Put,
+    Store,
+    Txn,
+    TxnResult,
+    absent,
+    created_at,
+    exists,
+    lease_is,
+)
+from mpfora.model import Claim, Member
+from mpfora.supervisor.changes import Changes
+from mpfora.supervisor.coordinator import (
+    ClaimAnswer,
+    Coordinator,
+    CoordinatorError,
+    LeaseLost,
+    Lost,
+    NameTaken,
+    Unknown,
+    Unreachable,
+    Update,
+    Won,
+)
+from mpfora.supervisor.key_changes import parse_listing, parse_revision
+
+log = logging.getLogger("mpfora.etcd")
+
+#: close() takes no longer
+CLOSE_S = 2.0
+#: pauses between tries to list the namespace, the last for ever
+LIST_PAUSES_S = (0.1, 0.3, 1.0)
+
+
+class Session(NamedTuple):
+    """One opening: who joined, and the lease that everything of it hangs on."""
+
+    node: str
+    lease: int
+    ttl_s: float
+
+
+class StoreCoordinator(Coordinator):
+    """See the module's docstring and the interface. One node's; used from one event loop."""
+
+    def __init__(self, store: Store, namespace: str) -> None:
+        self._store = store
+        self._layout = Layout(namespace)
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            raise CoordinatorError("the coordinator is not open: call open() first")
+        return self._session
+
+    # -- joining and leaving ------------------------------------------------------------------------------------------
+
+    async def open(self, member: Member, ttl_s: float) -> float:
+        with _translated():
+            await self._revoke_former()
+            lease = await self._store.grant(ttl_s)
+            session = Session(member.name, lease.id, lease.ttl_s)
+            try:
+                await self._join(member, session)
+            except BaseException:
+                await self._revoke_quietly(session)
+                raise
+        self._session = session
+        return session.ttl_s
+
+    async def _revoke_former(self) -> None:
+        """End the lease of an earlier opening: it may live on although it was called lost, and hold our name."""
+        if self._session is not None:
+            former, self._session = self._session, None
+            try:
+                await self._store.revoke(former.lease, CLOSE_S)
+            except kv.LeaseNotFound:
+                pass
+            except kv.Unreachable:
+                self._session = former
+                raise
+
+    async def _join(self, member: Member, session: Session) -> None:
+        """Put the member record if the name is free. A lost answer is settled by looking whose record is there."""
+        key = self._layout.member(member.name)
+        value = format_member(member)
+        puts = [Put(marker, value, session.lease) for marker in self._layout.markers(member.name)]
+        txn = Txn((absent(key),), (Put(key, value, session.lease), *puts), (Get(key),))
+        try:
+            result = await self._store.txn(txn)
+        except kv.Unreachable as error:
+            if not error.sent:
+                raise
+            result = await self._store.txn(txn)
+        found = None if result.succeeded else result.answers[0]
+        if isinstance(found, KV) and found.lease != session.lease:
+            raise NameTaken(_member_of(member.name, found))
+
+    async def _revoke_quietly(self, session: Session) -> None:
+        """Best effort: a lease that is left behind runs out."""
+        try:
+            await self._store.revoke(session.lease, CLOSE_S / 2)
+        except kv.StoreError as error:
+            log.info("the lease %x is left to run out: %s", session.lease, error)
+
+    async def renew(self) -> float:
+        session = self.session
+        with _translated():
+            return await self._store.keepalive(session.lease, max(1.0, session.ttl_s / 5))
+
+    async def publish(self, member: Member) -> None:
+        session = self.session
+        key = self._layout.member(member.name)
+        with _translated():
+            txn = Txn((lease_is(key, session.lease),), (Put(key, format_member(member), session.lease),))
+            if not (await self._store.txn(txn)).succeeded:
+                raise LeaseLost(f"the member record of {member.name} is gone or another's")
+
+    async def publish_progress(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        session = self.session
+        with _translated():
+            key = self._layout.live(session.node)
+            await self._store.txn(Txn((), (Put(key, format_progress(rows), session.lease),)))
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                if session is not None:
+                    await self._revoke_quietly(session)
+                await self._store.close()
+        except TimeoutError:
+            log.info("the store did not let go within %g s", CLOSE_S)
+
+    # -- watching -----------------------------------------------------------------------------------------------------
+
+    async def watch(self) -> AsyncGenerator[Changes, None]:
+        start, end = self._layout.watched
+        while True:
+            listing = await self._list(start, end)
+            yield parse_listing(self._layout, listing.revision, listing.kvs)
+            try:
+                with _translated():
+                    async with aclosing(_closable(self._store.watch(start, end, listing.revision + 1))) as revisions:
+                        async for revision in revisions:
+                            changes = parse_revision(self._layout, revision)
+                            if changes.changes:
+                                yield changes
+            except _HistoryLost as error:
+                log.warning("changes were missed, reading everything again: %s", error)
+
+    async def _list(self, start: str, end: str) -> kv.Listing:
+        failures = 0
+        while True:
+            try:
+                with _translated():
+                    return await self._store.list(start, end)
+            except Unreachable as error:
+                log.warning("cannot read the namespace, trying again: %s", error)
+            await asyncio.sleep(LIST_PAUSES_S[min(failures, len(LIST_PAUSES_S) - 1)])
+            failures += 1
+
+    # -- claiming -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, claims: Sequence[tuple[str, str | None]]) -> list[ClaimAnswer]:
+        session = self.session
+        answers = await asyncio.gather(
+            *(self._claim_one(session, task_id, missed) for task_id, missed in claims), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def _claim_one(self, session: Session, task_id: str, missed: str | None) -> ClaimAnswer:
+        txn = claim_txn(self._layout, session, task_id, missed)
+        try:
+            try:
+                result = await self._store.submit(txn, task_id)
+            except kv.Unreachable as error:
+                if not error.sent:
+                    return Unknown(task_id, str(error))
+                result = await self._store.submit(txn, task_id)
+            if not result.succeeded:
+                return await self._adopt(session, task_id, result.answers[0])
+        except kv.LeaseNotFound as error:
+            raise LeaseLost(str(error)) from None
+        except kv.StoreError as error:
+            return Unknown(task_id, str(error))
+        return won(Claim(task_id, result.revision), result.answers[2:])
+
+    async def _adopt(self, session: Session, task_id: str, owner: kv.Answer) -> ClaimAnswer:
+        """Whose claim is it that was found? Ours it is by the lease, whatever became of the answer to it."""
+        if not isinstance(owner, KV) or owner.lease != session.lease or _node_of(owner) != session.node:
+            return Lost(task_id)
+        layout, claim = self._layout, Claim(task_id, owner.create_revision)
+        reads = Get(layout.props(task_id)), Get(layout.state(task_id)), Get(layout.checkpoint(task_id))
+        result = await self._store.submit(Txn(still_ours(layout, session, claim), reads), task_id)
+        return won(claim, result.answers) if result.succeeded else Lost(task_id)
+
+    # -- settling -----------------------------------------------------------------------------------------------------
+
+    async def keep(self, claim: Claim, update: Update) -> bool:
+        with _translated():
+            txn = Txn(still_ours(self._layout, self.session, claim), tuple(update_ops(self._layout, claim, update)))
+            return (await self._store.submit(txn, claim.task_id)).succeeded
+
+    async def release(self, claim: Claim, update: Update) -> bool:
+        session = self.session
+        with _translated():
+            mark = format_released(session.node, claim.fence)
+            return await self._settle(release_txn(self._layout, session, claim, update), claim, update, mark.encode())
+
+    async def done(self, claim: Claim, update: Update) -> bool:
+        with _translated():
+            return await self._settle(done_txn(self._layout, self.session, claim, update), claim, update, None)
+
+    async def _settle(self, txn: Txn, claim: Claim, update: Update, mark: bytes | None) -> bool:
+        """Give a claim back. If the answer is lost ask once more: what has happened shows by the traces it left."""
+        try:
+            result = await self._store.submit(txn, claim.task_id)
+        except kv.Unreachable as error:
+            if not error.sent:
+                raise
+            result = await self._store.submit(txn, claim.task_id)
+        return result.succeeded or _settled_before(result, claim, update, mark)
+
+    async def take_node_command(self, node: str, key_id: str) -> None:
+        with _translated():
+            key = self._layout.node_command(node, key_id)
+            await self._store.submit(Txn((), (Delete(key),)), key)
+
+    async def take_task_command(self, task_id: str, revision: int) -> None:
+        with _translated():
+            await self._store.submit(take_command(self._layout, task_id, revision), task_id)
+
+
+# -- transactions -----------------------------------------------------------------------------------------------------
+
+
+def claim_txn(layout: Layout, session: Session, task_id: str, missed: str | None) -> Txn:
+    """Own the task if it exists and nobody does, and read what its run needs; else read who does."""
+    owner = layout.owner(task_id)
+    return Txn(
+        (absent(owner), exists(layout.task(task_id))),
+        (
+            Put(owner, format_owner(session.node, missed), session.lease),
+            Delete(layout.released(task_id)),
+            Get(layout.props(task_id)),
+            Get(layout.state(task_id)),
+            Get(layout.checkpoint(task_id)),
+        ),
+        (Get(owner),),
+    )
+
+
+def still_ours(layout: Layout, session: Session, claim: Claim) -> tuple[kv.Compare, ...]:
+    owner = layout.owner(claim.task_id)
+    return created_at(owner, claim.fence), lease_is(owner, session.lease)
+
+
+def update_ops(layout: Layout, claim: Claim, update: Update) -> Iterator[Op]:
+    if update.state is not None:
+        yield Put(layout.state(claim.task_id), format_state(update.state))
+    if update.checkpoint_json is not None:
+        yield Put(layout.checkpoint(claim.task_id), update.checkpoint_json)
+    if update.command_revision is not None:
+        yield take_command(layout, claim.task_id, update.command_revision)
+
+
+def take_command(layout: Layout, task_id: str, revision: int) -> Txn:
+    key = layout.commands(task_id)
+    return Txn((kv.modified_at(key, revision),), (Delete(key),))
+
+
+def release_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
+    released = layout.released(claim.task_id)
+    let_go = Delete(layout.owner(claim.task_id)), Put(released, format_released(session.node, claim.fence))
+    return Txn(
+        still_ours(layout, session, claim),
+        (*update_ops(layout, claim, update), *let_go),
+        _trace_reads(layout, claim.task_id),
+    )
+
+
+def done_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
+    task_id = claim.task_id
+    puts = (Put(layout.state(task_id), format_state(update.state)),) if update.state is not None else ()
+    removal = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.checkpoint(task_id))
+    return Txn(still_ours(layout, session, claim), (*puts, *removal), _trace_reads(layout, task_id))
+
+
+def _trace_reads(layout: Layout, task_id: str) -> tuple[Get, ...]:
+    return Get(layout.task(task_id)), Get(layout.released(task_id)), Get(layout.state(task_id))
+
+
+def _settled_before(result: TxnResult, claim: Claim, update: Update, mark: bytes | None) -> bool:
+    """Whether a refused release (mark: what it would have left) or done (mark None) had happened before, seen by its
+    traces: the mark with our fence, or the task removed; and a state that it was to write, written since the claim."""
+    task, released, state = result.answers
+    if mark is not None:
+        return isinstance(released, KV) and released.value == mark
+    if task is not None or update.state is None:
+        return task is None
+    written = isinstance(state, KV) and state.mod_revision > claim.fence
+    return written and isinstance(state, KV) and state.value == format_state(update.state).encode()
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def won(claim: Claim, answers: Sequence[kv.Answer]) -> Won:
+    props, state, checkpoint = answers
+    parsed, problem = None, None
+    if isinstance(state, KV):
+        try:
+            parsed = parse_state(state.value)
+        except ValueError as error:
+            problem = str(error)
+    return Won(claim, _text(props) or "", parsed, _text(checkpoint), problem)
+
+
+def _text(found: kv.Answer) -> str | None:
+    """A value as text; bytes that are no UTF-8 stay visible as such, and fail as JSON where they are read."""
+    return found.value.decode(errors="replace") if isinstance(found, KV) else None
+
+
+def _node_of(owner: KV) -> str | None:
+    try:
+        return parse_owner(owner.value)[0]
+    except ValueError:
+        return None
+
+
+def _member_of(name: str, found: KV) -> Member:
+    try:
+        return parse_member(name, found.value)
+    except ValueError:
+        return Member(name)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+class _HistoryLost(CoordinatorError):
+    """The watch cannot go on where it was."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The store's errors as those of the interface. A value that JSON cannot hold is a refusal too."""
+    try:
+        yield
+    except kv.Unreachable as error:
+        raise Unreachable(str(error), error.sent) from None
+    except kv.LeaseNotFound as error:
+        raise LeaseLost(str(error)) from None
+    except kv.Compacted as error:
+        raise _HistoryLost(str(error)) from None
+    except (kv.StoreError, ValueError, TypeError) as error:
+        raise CoordinatorError(str(error)) from error
+
+
+async def _closable(revisions: Any) -> AsyncGenerator[kv.Revision, None]:
+    async for revision in revisions:
+        yield revision
