@@ -276,25 +276,46 @@ def parse_frame(body: bytes) -> Frame:
 
 
 class Decoder:
-    """Bytes of a stream in, whole frames out. An unfinished frame at the end of the stream is simply never
-    returned."""
+    """Bytes of a stream in, whole frames out. An unfinished frame at the end of the stream is simply never returned.
 
-    def __init__(self) -> None:
+    limit  the longest frame that is accepted, and so the most that is held
+    """
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
+        self._limit = limit
+        self._error: FrameError | None = None
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes, in order. Raises FrameError; the stream is then of no further use."""
+        """The frames that `data` completes, in order. Raises FrameError where a stream goes wrong; it is then of no
+        further use. Frames that came whole before that place are returned first; the next call raises the error."""
+        self.check()
         self._buffer += data
         frames: list[Frame] = []
         start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
-            if length > MAX_FRAME:
-                raise FrameError(f"a frame of {length} bytes: the limit is {MAX_FRAME}")
-            end = start + _LENGTH.size + length
-            if len(self._buffer) < end:
+        while (end := self._end_of_frame(start)) is not None:
+            try:
+                frames.append(parse_frame(bytes(self._buffer[start + _LENGTH.size : end])))
+            except FrameError as error:
+                self._error = error
                 break
-            frames.append(parse_frame(bytes(self._buffer[start + _LENGTH.size : end])))
             start = end
         del self._buffer[:start]
+        if not frames:
+            self.check()
         return frames
+
+    def check(self) -> None:
+        """Raises FrameError if the stream has gone wrong."""
+        if self._error is not None:
+            raise self._error
+
+    def _end_of_frame(self, start: int) -> int | None:
+        if len(self._buffer) - start < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer, start)
+        if length > self._limit:
+            self._error = FrameError(f"a frame of {length} bytes: the limit is {self._limit}")
+            return None
+        end: int = start + _LENGTH.size + length
+        return end if end <= len(self._buffer) else None

@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from mpfora.linux import boottime_ns
+from mpfora.linux import boot_ns
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.coordinator import (
@@ -156,7 +156,7 @@ class Effects:
                 if beat.progress is not None and not math.isfinite(beat.progress):
                     row["progress"] = None
             if usage is not None:
-                row |= {"cpu_s": round(usage.cpu_s, 2), "rss": usage.max_rss}
+                row |= {"cpu_s": round(usage.cpu_s, 2), "rss": usage.rss}
             rows[task_id] = row
         return await self._attempt("progress", self._coordinator.publish_progress(rows))
 
@@ -183,7 +183,7 @@ class Effects:
 
 def boot_s() -> float:
     """Boot time in seconds: goes on while the machine sleeps, and is never set."""
-    return boottime_ns() / 1e9
+    return boot_ns() / 1e9
 
 
 def say(command: do.Say) -> None:

@@ -1,0 +1,82 @@
+"""The zygote's end of its socket to the supervisor: frames and descriptors in, frames out, never blocking.
+
+A supervisor that does not read must not hold up the zygote, whose deadline would pass unnoticed: what cannot be sent
+now is kept, and what may be lost is not sent at all while something is kept.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections import deque
+
+from mpfora import wire
+
+_READ = 256 * 1024
+_FDS = len(wire.FORK_FDS)
+_FD_SPACE = socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
+
+
+class Link:
+    """`is_closed` turns true when the supervisor is gone; nothing is read or sent from then on."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(False)
+        self._decoder = wire.Decoder()
+        self._unsent = bytearray()
+        self._fds: deque[tuple[int, ...]] = deque()
+        self.is_closed = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    def read(self) -> list[wire.Frame]:
+        """The frames that have come, in order; [] if none has. Descriptors of Fork frames wait for `take_fds`."""
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(_READ, _FD_SPACE, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data, ancillary = b"", []
+        for level, kind, payload in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                numbers = array.array("i")
+                numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
+                self._fds.append(tuple(numbers))
+        if not data:
+            self.is_closed = True
+            return []
+        return self._decoder.feed(data)
+
+    def take_fds(self) -> tuple[int, ...]:
+        """The descriptors that came with the next Fork frame. Called once for each, in order."""
+        fds = self._fds.popleft() if self._fds else ()
+        if len(fds) != _FDS:
+            for fd in fds:
+                os.close(fd)
+            raise OSError(f"{len(fds)} descriptors came with a Fork frame instead of {_FDS}: too many open files?")
+        return fds
+
+    def send(self, frame: wire.Frame, may_drop: bool = False) -> None:
+        """Send now or later, in order. may_drop: not at all, if the supervisor is behind with reading."""
+        if self.is_closed or (may_drop and self._unsent):
+            return
+        self._unsent += wire.format_frame(frame)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is kept, as far as it goes. Called when the socket is writable."""
+        try:
+            while self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.is_closed = True
+            self._unsent.clear()

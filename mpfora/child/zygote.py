@@ -1,0 +1,297 @@
+"""The zygote: imports the handlers once, then forks, watches, kills and reaps the children of one node.
+
+Executed by the supervisor (`python -m mpfora.child.zygote`) and joined to it by one socket. One thread, one loop, no
+asyncio: whatever the supervisor does, the deadline of the node's lease is kept here. deadman.py decides who dies,
+leaders.py and strays.py carry it out; here is only the loop that joins them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import setproctitle
+
+from mpfora import linux, wire
+from mpfora.child import will
+from mpfora.child.deadman import Command, Deadman, Dump, Limits, S
+from mpfora.child.leaders import Leader, Leaders
+from mpfora.child.link import Link
+from mpfora.child.loading import LoadedHandler, LoadError, load_handlers
+from mpfora.child.native import find_threads
+from mpfora.child.strays import Strays, describe_hang
+from mpfora.child.tree import Snapshot
+from mpfora.child.watch import Watch
+from mpfora.handler_spec import HandlerSpec
+from mpfora.outcome import Cause
+from mpfora.slots import SlotTable
+
+#: signals that a terminal, a service manager or a person may send to the whole process tree, and that are none of the
+#: zygote's business: the supervisor hears them. Caught and not ignored, so that what it executes gets the defaults.
+_DEAF_TO = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+#: a leader that outlives SIGKILL for so long is said to be unkillable
+_UNKILLABLE_NS = 5 * S
+#: how long the zygote waits for the last process to die before it leaves without executing the will
+_LEAVE_NS = 60 * S
+
+
+class Zygote:
+    """The loop. Made when the handlers are imported; `run` ends when the supervisor is gone or says Bye."""
+
+    def __init__(
+        self, link: Link, slots: SlotTable, handlers: Mapping[str, LoadedHandler], wakeup_fds: tuple[int, int]
+    ) -> None:
+        self._link = link
+        self._slots = slots
+        self._handlers = handlers
+        self._wakeup_fds = wakeup_fds
+        self._wakeup = wakeup_fds[0]
+        self._timer = linux.BootTimer()
+        self._poll = select.poll()
+        for source in (self._wakeup, self._timer.fd, link.fileno()):
+            self._poll.register(source, select.POLLIN)
+        self._deadman = Deadman()
+        self._leaders = Leaders()
+        self._strays = Strays(self._leaders.by_pid, self._notice)
+        self._watch = Watch(self._deadman, self._leaders, slots, linux.boot_ns())
+        self._will: wire.Will | None = None
+        self._dead: dict[int, Leader] = {}  # reaped; their trees are being cleared
+        self._leaving_at: int | None = None
+        self._on: dict[type, Callable[[Any], None]] = {
+            wire.Fork: self._fork,
+            wire.Kill: lambda frame: self._deadman.ask(frame.run, Cause(frame.cause), frame.dump),
+            wire.Deadline: lambda frame: self._deadman.set_deadline(frame.boot_ns),
+            wire.Will: self._take_will,
+            wire.Ping: lambda frame: self._link.send(wire.Pong(frame.number)),
+            wire.Bye: self._take_bye,
+        }
+
+    def run(self) -> bool:
+        """Serve until the supervisor is gone or leaves. True: every child is dead."""
+        self._spare_helpers()
+        while not self._is_done():
+            has_frames = self._wait()
+            now = linux.boot_ns()
+            # before anything is read: if this process was stopped or starved, the deadline may be long past
+            self._carry_out(self._deadman.decide(now), now)
+            if has_frames:
+                self._take_frames()
+            self._reap(now)
+            self._look(now)
+            self._carry_out(self._deadman.decide(now), now)
+        return not self._leaders.by_pid and not self._strays.has_any()
+
+    def last_will(self) -> wire.Will | None:
+        """What is to be executed after `run`."""
+        return self._will
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> bool:
+        """Sleep until something happens. True: the supervisor has said something."""
+        now = linux.boot_ns()
+        times = [self._deadman.wake_at(now), self._strays.wake_at(), self._watch.wake_at(), self._leave_by()]
+        self._timer.set(min((time for time in times if time is not None), default=None))
+        link = self._link.fileno()
+        if self._link.is_closed:
+            self._poll.modify(link, 0)
+        else:
+            self._poll.modify(link, select.POLLIN | (select.POLLOUT if self._link.has_unsent else 0))
+        ready = dict(self._poll.poll())
+        if self._wakeup in ready:
+            os.read(self._wakeup, 4096)
+        if ready.get(link, 0) & select.POLLOUT:
+            self._link.flush()
+        return bool(ready.get(link, 0) & ~select.POLLOUT) and not self._link.is_closed
+
+    def _is_done(self) -> bool:
+        """Leaving, and nothing is left (or it cannot be killed, and was waited for long enough)."""
+        if self._link.is_closed and self._leaving_at is None:
+            self._leave(Cause.LOST_CLAIM)
+        if self._leaving_at is None:
+            return False
+        is_empty = not self._leaders.by_pid and not self._dead and not self._strays.has_any()
+        return is_empty or linux.boot_ns() >= self._leaving_at + _LEAVE_NS
+
+    def _leave_by(self) -> int | None:
+        return None if self._leaving_at is None else self._leaving_at + _LEAVE_NS
+
+    def _leave(self, cause: Cause) -> None:
+        self._leaving_at = linux.boot_ns()
+        self._deadman.abandon(cause)
+        self._strays.spared.clear()
+        self._strays.look_soon(self._leaving_at)
+        self._carry_out(self._deadman.decide(self._leaving_at), self._leaving_at)
+
+    # -- what the supervisor says -------------------------------------------------------------------------------------
+
+    def _take_frames(self) -> None:
+        for frame in self._link.read():
+            self._on[type(frame)](frame)
+
+    def _fork(self, order: wire.Fork) -> None:
+        try:
+            leader = self._try_fork(order)
+        except OSError as error:
+            self._link.send(wire.StartFailed(order.run, str(error)))
+            return
+        stall_ns = None if order.stall_timeout_s is None else int(order.stall_timeout_s * S)
+        self._deadman.add(order.run, Limits(stall_ns, order.stall_by, order.memory_limit), leader.forked_at)
+        self._link.send(wire.Started(order.run, leader.pid))
+
+    def _try_fork(self, order: wire.Fork) -> Leader:
+        """Raises OSError."""
+        fds = self._link.take_fds()
+        reason = self._deadman.why_no_fork(linux.boot_ns())
+        handler = self._handlers.get(order.handler)
+        if reason is None and handler is not None:
+            return self._leaders.fork(order, fds, handler, self._slots, self._own_fds())
+        for fd in fds:
+            os.close(fd)
+        raise OSError(reason or f"this node has no handler called {order.handler!r}")
+
+    def _own_fds(self) -> list[int]:
+        return [self._link.fileno(), self._timer.fd, *self._wakeup_fds]
+
+    def _take_will(self, frame: wire.Will) -> None:
+        self._will = frame
+
+    def _take_bye(self, _: wire.Bye) -> None:
+        self._will = None
+        self._leave(Cause.STOP_TIMEOUT)
+
+    # -- what the children do -----------------------------------------------------------------------------------------
+
+    def _look(self, now: int) -> None:
+        self._watch.look_at_beats(now)
+        for run in self._deadman.dumping():
+            self._deadman.saw_dump(run, self._leaders.dumped(run), now)
+        scanned = self._watch.scan(now)
+        if scanned is not None:
+            snapshot, report = scanned
+            self._strays.take(snapshot, now)
+            if report is not None:
+                self._link.send(report, may_drop=True)
+        for leader in self._leaders.unkillable(now, _UNKILLABLE_NS):
+            where = describe_hang(leader.pid)
+            self._notice("error", f"process {leader.pid} of run {leader.run} does not die of SIGKILL ({where})")
+
+    def _carry_out(self, commands: Iterable[Command], now: int) -> None:
+        for command in commands:
+            if isinstance(command, Dump):
+                self._leaders.dump(command.run)
+            else:
+                self._leaders.kill(command.run, command.hung, now)
+
+    def _reap(self, now: int) -> None:
+        for reaped in self._leaders.reap():
+            if reaped.leader is None:
+                self._strays.reaped(reaped.pid, now)
+                continue
+            leader = reaped.leader
+            cause = self._deadman.remove(leader.run)
+            leader.killed_for = None if cause is None else cause.value
+            self._dead[leader.run] = leader
+            self._strays.begin(leader.run, leader.pid, leader.forked_at, now)
+        for run in self._strays.hunt(now):
+            self._report_end(self._dead.pop(run))
+
+    def _report_end(self, leader: Leader) -> None:
+        self._link.send(
+            wire.Exited(
+                leader.run,
+                leader.exit_code,
+                leader.signal,
+                leader.killed_for,
+                leader.cpu_s,
+                leader.max_rss,
+                leader.note,
+            )
+        )
+
+    def _spare_helpers(self) -> None:
+        """Processes that a handler's module started at its import are no strays; they die with the zygote."""
+        helpers = Snapshot(linux.processes()).children(os.getpid())
+        self._strays.spared = {stat.pid for stat in helpers}
+        if helpers:
+            pids = ", ".join(str(stat.pid) for stat in helpers)
+            self._notice("warning", f"importing the handlers started processes that go on: {pids}")
+
+    def _notice(self, level: str, text: str) -> None:
+        self._link.send(wire.Notice(level, text), may_drop=True)
+
+
+# -- start ------------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Called by the interpreter that the supervisor executed."""
+    options = _parse(arguments)
+    environment = dict(os.environ)
+    environment.pop("MPFORA_ZYGOTE", None)
+    setproctitle.setproctitle(f"mpfora: zygote {options.node}")
+    linux.set_child_subreaper()
+    linux.raise_nofile_limit()
+    link = Link(options.fd)
+    zygote = Zygote(link, SlotTable(options.slots_fd), _load(link, options), _listen_for_signals())
+    all_dead = zygote.run()
+    last_will = zygote.last_will()
+    if all_dead and last_will is not None:
+        will.execute(last_will, environment)
+    os._exit(0 if all_dead else 1)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="mpfora.child.zygote", description="Started by the supervisor only.")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--slots-fd", type=int, required=True)
+    parser.add_argument("--node", required=True)
+    parser.add_argument("--handlers", type=json.loads, required=True, help="JSON array of handler specs as objects")
+    parser.add_argument("--path", type=json.loads, default=[], help="JSON array: where else to look for modules")
+    return parser.parse_args(arguments)
+
+
+def _load(link: Link, options: argparse.Namespace) -> dict[str, LoadedHandler]:
+    """Import the handlers and say how it went. Leaves the process where one cannot be imported."""
+    sys.path.extend(folder for folder in options.path if folder not in sys.path)
+    try:
+        handlers = load_handlers([HandlerSpec(**spec) for spec in options.handlers])
+    except LoadError as error:
+        link.send(wire.ImportFailed(error.spec, error.traceback))
+        _finish_sending(link)
+        os._exit(1)
+    gc.collect()
+    gc.freeze()
+    settings = {name: dataclasses.asdict(handler.settings) for name, handler in handlers.items()}
+    link.send(wire.Ready(os.getpid(), settings, find_threads()))
+    return handlers
+
+
+def _finish_sending(link: Link) -> None:
+    while link.has_unsent:
+        select.select([], [link], [], 1)
+        link.flush()
+
+
+def _listen_for_signals() -> tuple[int, int]:
+    """A pipe that is readable once a child has died (or another signal has come). Other signals do nothing."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, *_DEAF_TO):
+        signal.signal(number, lambda *_: None)
+    return reader, writer
+
+
+if __name__ == "__main__":
+    main()

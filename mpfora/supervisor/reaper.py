@@ -1,0 +1,88 @@
+"""What a dead zygote leaves behind: its children die with it (PR_SET_PDEATHSIG), and what those leave becomes the
+supervisor's, which is a subreaper. Here it is killed and reaped until nothing is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import suppress
+
+from mpfora import linux
+from mpfora.linux import ProcStat
+from mpfora.supervisor.zygote_process import MARK
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.005
+_PAUSE_MOST_S = 1.0
+_TELL_AFTER_S = 5.0
+
+
+def own_children() -> frozenset[tuple[int, int]]:
+    """(pid, start) of this process's children."""
+    return frozenset((stat.pid, stat.started) for stat in _children())
+
+
+class Reaper:
+    """mark: the value of MARK in the environment of the zygote. before: children that are not its own (None: only
+    marked ones are)."""
+
+    def __init__(self, mark: str, before: frozenset[tuple[int, int]] | None) -> None:
+        self._mark = f"{MARK}={mark}".encode()
+        self._before = before
+
+    async def reap_all(self) -> None:
+        """Return when nothing that descends from the zygote is left. Does not return before, whatever that takes; what
+        does not die is told of."""
+        loop = asyncio.get_running_loop()
+        began, pause, told = loop.time(), _PAUSE_S, False
+        while strays := self._strays():
+            for stat in strays:
+                _kill(stat)
+            if loop.time() - began > _TELL_AFTER_S and not told:
+                pids = ", ".join(str(stat.pid) for stat in strays)
+                log.error("processes that the zygote left do not die of SIGKILL: %s", pids)
+                told = True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSE_MOST_S)
+
+    def _strays(self) -> list[ProcStat]:
+        """Children of ours that are the zygote's leavings, the dead ones reaped and left out."""
+        found = [stat for stat in _children() if self._is_stray(stat)]
+        return [stat for stat in found if not _reap(stat.pid)]
+
+    def _is_stray(self, stat: ProcStat) -> bool:
+        if self._before is not None:
+            return (stat.pid, stat.started) not in self._before
+        return self._mark in _environment(stat.pid)
+
+
+def _children() -> list[ProcStat]:
+    me = os.getpid()
+    return [stat for stat in linux.processes() if stat.ppid == me]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def _reap(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _kill(stat: ProcStat) -> None:
+    """A child of ours, and its group if that is none of ours."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(stat.pid, signal.SIGKILL)
+        if stat.pgid != os.getpgrp():
+            os.killpg(stat.pgid, signal.SIGKILL)
