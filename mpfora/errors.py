@@ -59,3 +59,18 @@ class WaitTimeout(MpforaError, TimeoutError):
         shown = ", ".join(pending[:5]) + (f" and {len(pending) - 5} more" if len(pending) > 5 else "")
         super().__init__(f"not finished within {timeout_s:g} s: {shown}")
         self.pending = tuple(pending)
+
+
+class StillRunning(MpforaError, TimeoutError):
+    """A task was deleted, and its node has not ended its process within the time given. The node goes on with that."""
+
+    def __init__(self, task_id: str, node: str, timeout_s: float) -> None:
+        super().__init__(
+            f"task {task_id!r} is deleted, but node {node!r} has not ended its process within {timeout_s:g} s"
+        )
+        self.task_id = task_id
+        self.node = node
+
+
+class NotCarriedOut(MpforaError, TimeoutError):
+    """A command was written, and within the time given nothing shows that it was carried out. It stays where it is."""

@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_PORT = 2379
 PASSWORD_VARIABLE = "MPFORA_ETCD_PASSWORD"
-_ENDPOINT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::(?P<port>\d{1,5}))?\Z")
+_ENDPOINT = re.compile(r"(?P<scheme>https?://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::(?P<port>\d{1,5}))?/?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ _OPTIONS = (
         metavar="HOST:PORT[,...]",
         envvar="MPFORA_ETCD",
         show_envvar=True,
-        help="The etcd to use. Without it, an embedded one is started, or joined if it runs.",
+        help="The etcd to use; https:// before it means TLS. Without it, an embedded one is started or joined.",
     ),
     click.option(
         "--namespace",
@@ -109,9 +109,8 @@ def _parse_endpoint(text: str) -> str:
     match = _ENDPOINT.match(text)
     port = int(match["port"] or DEFAULT_PORT) if match else 0
     if match is None or not 0 < port < 65536:
-        hint = ", without http:// (TLS is switched on by --etcd-cacert)" if "//" in text else ""
-        raise SettingsError("--etcd", f"{text!r}: write HOST:PORT, or several with commas{hint}")
-    return f"{match['host']}:{port}"
+        raise SettingsError("--etcd", f"{text!r}: write HOST:PORT, or several with commas")
+    return f"{match['scheme'] or ''}{match['host']}:{port}"
 
 
 def etcd_settings(where: Where) -> EtcdSettings:

@@ -1,0 +1,209 @@
+"""AsyncClient: what a program does with tasks and nodes from outside, on asyncio."""
+
+# ruff: noqa: ASYNC109  a time-out that raises an error of its own is part of these methods' contract
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from types import TracebackType
+from typing import Any, overload
+
+from mpfora.commanding import Commander
+from mpfora.config import EtcdSettings
+from mpfora.errors import EtcdRefused, EtcdUnreachable, NotCarriedOut, TaskExists, WaitTimeout
+from mpfora.etcd import Etcd
+from mpfora.keys import Layout
+from mpfora.kv import StoreError, Unreachable
+from mpfora.listing import NodeInfo, TaskInfo, node_rows, task_rows
+from mpfora.looking import Looker
+from mpfora.states import Message
+from mpfora.submission import NewTask, Submitted, refusal, submit_txn
+from mpfora.waiting import Waiter
+
+
+class AsyncClient:
+    """Use it in one event loop, best as `async with AsyncClient(...) as client`; it connects at its first call.
+
+    endpoints   "host:port", several with commas, a list of them, or EtcdSettings (TLS, user and password)
+    namespace   nodes and tasks see those of their own namespace only
+
+    Every method raises EtcdUnreachable when etcd does not answer in time, EtcdRefused when it will not do it, and the
+    errors named with it: all are MpforaError. Time-outs are in seconds.
+    """
+
+    def __init__(
+        self, endpoints: str | Sequence[str] | EtcdSettings = "localhost:2379", namespace: str = "mpfora"
+    ) -> None:
+        self._etcd = Etcd(endpoints)
+        self._layout = Layout(namespace)
+        self._looker = Looker(self._etcd, self._layout)
+        self._commander = Commander(self._etcd, self._layout)
+        self.endpoints = ",".join(self._etcd.settings.endpoints)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._etcd.close()
+
+    async def ping(self) -> str:
+        """The version of the etcd that answers."""
+        with self._errors():
+            return (await self._etcd.status()).version
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What the store raises, as users are to see it."""
+        try:
+            yield
+        except Unreachable as error:
+            note = "; what was asked for may have happened" if error.sent else ""
+            raise EtcdUnreachable(f"etcd at {self.endpoints} does not answer{note} ({error})") from error
+        except StoreError as error:
+            raise EtcdRefused(f"etcd at {self.endpoints} refuses: {error}") from error
+
+    # -- submit and delete --------------------------------------------------------------------------------------------
+
+    async def submit(self, task_id: str, props: Mapping[str, Any] | None = None, handler: str | None = None) -> None:
+        """Add a task. `props` is a JSON object that its handler gets, `handler` its name, for nodes with several.
+
+        Raises TaskExists if there is a task of this id, or the state of one that has finished, and InvalidTask."""
+        txn = submit_txn(self._layout, NewTask(task_id, props, handler))
+        with self._errors():
+            result = await self._etcd.txn(txn)
+        if (refused := refusal(task_id, result)) is not None:
+            raise refused
+
+    async def submit_many(
+        self,
+        tasks: Iterable[NewTask | tuple[str, Mapping[str, Any] | None]],
+        window: int = 500,
+        on_existed: Callable[[TaskExists], None] | None = None,
+    ) -> Submitted:
+        """Add many tasks, each by itself, `window` of them under way at once; many go in one request.
+
+        A task that exists is left alone and reported, at once too by `on_existed`. What is no task raises InvalidTask,
+        and ends the call as an etcd that fails does; the windows before it are submitted."""
+        counted = Submitted()
+        rows = (task if isinstance(task, NewTask) else NewTask(*task) for task in tasks)
+        while some := list(itertools.islice(rows, window)):
+            for refused in await self._submit_window(some):
+                counted.count(refused)
+                if refused is not None and on_existed is not None:
+                    on_existed(refused)
+        return counted
+
+    async def _submit_window(self, tasks: list[NewTask]) -> list[TaskExists | None]:
+        """For each task None, or why it was refused."""
+        txns = [submit_txn(self._layout, task) for task in tasks]
+        with self._errors():
+            results = await asyncio.gather(
+                *(self._etcd.submit(txn, task.id) for task, txn in zip(tasks, txns, strict=True))
+            )
+        return [refusal(task.id, result) for task, result in zip(tasks, results, strict=True)]
+
+    async def delete(self, task_id: str, wait: bool = True, timeout: float = 30.0) -> None:
+        """Remove a task, its kept state and its checkpoint. If it runs its node kills it; `wait`: until that is done.
+
+        Raises TaskNotFound, and StillRunning if the node has not ended the process within `timeout`."""
+        with self._errors():
+            node = await self._looker.remove(task_id)
+            if wait and node is not None:
+                await self._looker.wait_ended(task_id, node, timeout)
+
+    # -- look ---------------------------------------------------------------------------------------------------------
+
+    async def task(self, task_id: str) -> TaskInfo:
+        """One task, or what is kept of it. Raises TaskNotFound."""
+        with self._errors():
+            return await self._looker.task(task_id)
+
+    async def tasks(self, state: str | None = None) -> list[TaskInfo]:
+        """All tasks by id, finished ones as long as their state is kept; or those in `state` ("pending" is one)."""
+        with self._errors():
+            picture = await self._looker.picture()
+            return task_rows(picture, await self._looker.live(picture), state)
+
+    async def nodes(self) -> list[NodeInfo]:
+        """The live nodes, by name."""
+        with self._errors():
+            return node_rows(await self._looker.picture())
+
+    async def follow(self, interval: float = 1.0) -> AsyncGenerator[tuple[list[NodeInfo], list[TaskInfo]], None]:
+        """The nodes and tasks now, and again each `interval` seconds, for a live view."""
+        with self._errors():
+            async with aclosing(self._looker.follow(interval)) as snapshots:
+                async for snapshot in snapshots:
+                    yield snapshot
+
+    # -- wait ---------------------------------------------------------------------------------------------------------
+
+    @overload  # a text is an iterable of texts too
+    async def wait(  # type: ignore[overload-overlap]
+        self, task_ids: str, timeout: float | None = None
+    ) -> TaskInfo: ...
+
+    @overload
+    async def wait(self, task_ids: Iterable[str], timeout: float | None = None) -> list[TaskInfo]: ...
+
+    async def wait(self, task_ids: str | Iterable[str], timeout: float | None = None) -> TaskInfo | list[TaskInfo]:
+        """Until the task, or each of several, has finished: completed, failed or killed. Its TaskInfo, or theirs.
+
+        Raises WaitTimeout (a TimeoutError) when `timeout` is up, naming those that have not, and TaskNotFound for one
+        that does not exist, is deleted, or has finished on a node that keeps no states."""
+        ids = [task_ids] if isinstance(task_ids, str) else list(task_ids)
+        waiter = Waiter(self._etcd, self._layout, ids, lambda state: state.terminal)
+        with self._errors():
+            try:
+                async with asyncio.timeout(timeout):
+                    await waiter.run()
+            except TimeoutError:
+                raise WaitTimeout(waiter.pending, timeout or 0.0) from None
+        return waiter.found[task_ids] if isinstance(task_ids, str) else [waiter.found[task_id] for task_id in ids]
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    async def command(self, task_id: str, message: Message) -> None:
+        """Write a command for a task; the last one wins. Its owner takes it, or the next one. Raises TaskNotFound."""
+        with self._errors():
+            await self._commander.to_task(task_id, message)
+
+    async def command_and_wait(self, task_id: str, message: Message, timeout: float = 30.0) -> TaskInfo:
+        """Write a command, and wait until it is carried out: the task as it is then. A task that finishes ends the wait
+        too: look at the state. Raises TaskNotFound, and NotCarriedOut when `timeout` is up; the command stays then."""
+        with self._errors():
+            revision = await self._commander.to_task(task_id, message)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._commander.wait_task(task_id, message, revision)
+            except TimeoutError:
+                raise _not_carried_out(message, await self._looker.task(task_id), timeout) from None
+            return await self._looker.task(task_id)
+
+    async def node_command(self, name: str, verb: str, **parameters: Any) -> None:
+        """Write a command for a node: "freeze", "unfreeze", "balance", "drain", "undrain", or "stop_task" with task=ID.
+        Raises NodeNotFound, naming those that there are."""
+        with self._errors():
+            await self._commander.to_node(name, verb, parameters)
+
+    async def node_command_and_wait(self, name: str, verb: str, timeout: float = 30.0, **parameters: Any) -> None:
+        """Write a command for a node, and wait until the node has taken it. Raises NodeNotFound, NotCarriedOut."""
+        with self._errors():
+            key, revision = await self._commander.to_node(name, verb, parameters)
+            await self._commander.wait_node(name, verb, key, revision, timeout)
+
+
+def _not_carried_out(message: Message, task: TaskInfo, timeout_s: float) -> NotCarriedOut:
+    owner = f"node {task.node} owns it" if task.fence else "no node owns it: the next one that does will carry it out"
+    return NotCarriedOut(
+        f"task {task.id!r}: {message.verb.value} not carried out within {timeout_s:g} s: it is {task.state}, {owner}"
+    )

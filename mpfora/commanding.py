@@ -1,0 +1,78 @@
+"""Commands to tasks and to nodes, as a client writes them, and how it learns that they were carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from mpfora.errors import MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound
+from mpfora.keys import MARKER, Layout, format_message, format_node_command
+from mpfora.kv import Put, Store, Txn, exists, prefix_end
+from mpfora.states import Message, State, TaskState, Verb
+from mpfora.waiting import Waiter, wait_change
+
+#: what a task is once a command has been carried out; checkpoint and release leave its state as it is
+_STATES_AFTER = {
+    Verb.PAUSE: State.PAUSED,
+    Verb.KILL: State.KILLED,
+    Verb.SLEEP: State.SLEEPING,
+    Verb.COMPLETE: State.COMPLETED,
+    Verb.RUN: State.RUNNABLE,
+}
+
+
+def carried_out(message: Message, state: TaskState) -> bool:
+    """Whether `state` is what the command asks for, or one that no command changes any more."""
+    wanted = _STATES_AFTER.get(message.verb)
+    return state.terminal or wanted is None or state.state is wanted
+
+
+class Commander:
+    """Writes commands. Raises what the store raises, and the errors named with each method."""
+
+    def __init__(self, store: Store, layout: Layout) -> None:
+        self._store = store
+        self._layout = layout
+
+    async def to_task(self, task_id: str, message: Message) -> int:
+        """The revision at which it was written. Raises TaskNotFound."""
+        try:
+            put = Put(self._layout.commands(task_id), format_message(message))
+        except ValueError as error:
+            raise MpforaError(str(error)) from None
+        result = await self._store.txn(Txn((exists(self._layout.task(task_id)),), (put,)))
+        if not result.succeeded:
+            raise TaskNotFound(task_id, "there is no such task, or it has finished")
+        return result.revision
+
+    async def wait_task(self, task_id: str, message: Message, revision: int) -> None:
+        """Until the command written at `revision` was taken, and the task is what it asks for."""
+        await wait_change(self._store, self._layout.commands(task_id), revision + 1)
+        await Waiter(self._store, self._layout, [task_id], lambda state: carried_out(message, state)).run()
+
+    async def to_node(self, name: str, verb: str, parameters: Mapping[str, Any]) -> tuple[str, int]:
+        """The command's key, and the revision at which it was written. Raises NodeNotFound."""
+        try:
+            value = format_node_command(verb, parameters)
+        except ValueError as error:
+            raise MpforaError(str(error)) from None
+        key = self._layout.node_command(name, str(secrets.randbits(64)))
+        result = await self._store.txn(Txn((exists(self._layout.member(name)),), (Put(key, value),)))
+        if not result.succeeded:
+            raise NodeNotFound(name, await self._node_names())
+        return key, result.revision
+
+    async def wait_node(self, name: str, verb: str, key: str, revision: int, timeout_s: float) -> None:
+        """Until the node has taken the command. Raises NotCarriedOut."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await wait_change(self._store, key, revision + 1)
+        except TimeoutError:
+            raise NotCarriedOut(f"node {name!r} has not taken {verb} within {timeout_s:g} s") from None
+
+    async def _node_names(self) -> list[str]:
+        start = self._layout.nodes
+        keys = [kv.key[len(start) :].split("/") for kv in (await self._store.list(start, prefix_end(start))).kvs]
+        return sorted(parts[0] for parts in keys if len(parts) == 2 and parts[1] == MARKER)

@@ -1,0 +1,98 @@
+"""Looking at the namespace from outside: its content as rows, with what nodes say of their running tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+from mpfora.errors import StillRunning, TaskNotFound
+from mpfora.keys import Layout, parse_owner
+from mpfora.kv import KV, Delete, DeletePrefix, Get, Store, Txn
+from mpfora.listing import Live, NodeInfo, Picture, TaskInfo, node_rows, read_picture, task_info, task_rows
+from mpfora.model import Member
+from mpfora.readers import Reader
+
+
+class Looker:
+    """Reads. Raises what the store raises."""
+
+    def __init__(self, store: Store, layout: Layout) -> None:
+        self._store = store
+        self._layout = layout
+
+    async def picture(self) -> Picture:
+        """Everything, as of one revision."""
+        return read_picture(self._layout, (await self._store.list(*self._layout.watched)).kvs)
+
+    async def live(self, picture: Picture) -> Live:
+        """What the nodes that own tasks of the picture say of them, as fresh as can be had soon."""
+        owners = picture.owners()
+        if not owners:
+            return {}
+        async with Reader(self._store, self._layout) as reader:
+            await reader.wait_published(owners)
+            return await reader.live()
+
+    async def task(self, task_id: str) -> TaskInfo:
+        """Raises TaskNotFound."""
+        keys = self._layout
+        found = await self._get(keys.task(task_id), keys.props(task_id), keys.owner(task_id), keys.state(task_id))
+        picture = read_picture(keys, found)
+        rows = task_rows(picture, {})
+        if not rows:
+            raise TaskNotFound(task_id)
+        if rows[0].fence is not None and rows[0].node is not None:
+            picture.members.update(await self._member(rows[0].node))
+        return task_info(task_id, picture.tasks[task_id], await self.live(picture))
+
+    async def follow(self, interval_s: float) -> AsyncGenerator[tuple[list[NodeInfo], list[TaskInfo]], None]:
+        """Snapshots, the first as soon as nodes have told of their tasks."""
+        async with Reader(self._store, self._layout) as reader:
+            await reader.wait_published((await self.picture()).owners())
+            while True:
+                due = time.monotonic() + interval_s
+                picture = await self.picture()
+                yield node_rows(picture), task_rows(picture, await reader.live())
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    async def remove(self, task_id: str) -> str | None:
+        """Delete all that there is of a task, at once. Returns the node to wait for: the one that ran it, if it tells
+        of its tasks (a Go node does not). Raises TaskNotFound."""
+        keys = self._layout
+        removals = (
+            Get(keys.owner(task_id)),
+            DeletePrefix(keys.below_task(task_id)),
+            Delete(keys.task(task_id)),
+            Delete(keys.state(task_id)),
+            Delete(keys.checkpoint(task_id)),
+        )
+        result = await self._store.txn(Txn((), removals))
+        if not any(result.answers[1:]):
+            raise TaskNotFound(task_id)
+        owner = result.answers[0]
+        if not isinstance(owner, KV):
+            return None
+        try:
+            node = parse_owner(owner.value)[0]
+        except ValueError:
+            return None
+        members = await self._member(node)
+        return node if node in members and members[node].pid else None
+
+    async def wait_ended(self, task_id: str, node: str, timeout_s: float) -> None:
+        """Until `node` tells of no run of the task any more, or is gone. Raises StillRunning."""
+        async with Reader(self._store, self._layout) as reader:
+            ended = await reader.wait_until(
+                lambda name, rows: name == node and (rows is None or task_id not in rows), timeout_s
+            )
+        if not ended:
+            raise StillRunning(task_id, node, timeout_s)
+
+    async def _member(self, node: str) -> dict[str, Member]:
+        return read_picture(self._layout, await self._get(self._layout.member(node))).members
+
+    async def _get(self, *keys: str) -> list[KV]:
+        """Those of the keys that there are, as of one revision."""
+        result = await self._store.txn(Txn((), tuple(map(Get, keys))))
+        return [answer for answer in result.answers if isinstance(answer, KV)]
