@@ -65,6 +65,11 @@ class Claims:
         """The mirror says the task is ours, and nothing here runs it: claim it again, which finds out."""
         self._timers.set(task_id, now_s)
 
+    def any_due(self, now_s: float) -> bool:
+        """Whether `choose` has anything to look at."""
+        at = self._timers.next()
+        return bool(self._eager) or (at is not None and at <= now_s)
+
     def choose(
         self, now_s: float, rooms: float, may_claim: Callable[[TaskView], bool], mine: Callable[[str], bool]
     ) -> list[tuple[str, str | None]]:

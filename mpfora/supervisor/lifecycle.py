@@ -94,6 +94,11 @@ class Slot:
         return self.process is Process.NONE and self.state.state in (State.SLEEPING, State.PAUSED)
 
     @property
+    def giving_back(self) -> bool:
+        """A write that ends the claim is under way."""
+        return isinstance(self.writing, do.Release | do.Finish)
+
+    @property
     def over(self) -> bool:
         """Nothing is left to do: the core drops it."""
         return self.lost and self.process is Process.NONE

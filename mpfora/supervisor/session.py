@@ -36,6 +36,8 @@ class Session:
     lease: LeaseClock
     membership: Membership = Membership.OUT
     join_at_s: float = 0.0
+    #: a failure before this is one of the start, and ends the node
+    joined_once: bool = False
 
     @classmethod
     def create(cls, settings: Settings) -> Session:
@@ -44,6 +46,7 @@ class Session:
     def opened(self, sent_s: float, ttl_s: float) -> list[do.Command]:
         if self.membership is Membership.JOINING:
             self.membership = Membership.IN
+        self.joined_once = True
         self.lease.confirmed(sent_s, ttl_s)
         return self.deadline()
 

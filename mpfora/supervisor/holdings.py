@@ -1,0 +1,246 @@
+"""The tasks that this node holds: a Slot for each claim, from the claim's winning to its end. Pure.
+
+Events are absorbed into slots here and mark them dirty; `decide` advances the dirty ones. Every method returns what
+is to be done or said at once. See lifecycle.py for what a slot does, claiming.py for how a claim is won.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+
+from mpfora.config import Settings
+from mpfora.handlers import HandlerSettings
+from mpfora.outcome import Outcome
+from mpfora.states import TaskState
+from mpfora.supervisor import commands as do
+from mpfora.supervisor import events as ev
+from mpfora.supervisor.coordinator import Won
+from mpfora.supervisor.lifecycle import (
+    Process,
+    Site,
+    Slot,
+    advance,
+    ended,
+    not_written,
+    rejected,
+    wake_at,
+    written,
+)
+from mpfora.supervisor.mirror import Mirror, TaskView
+from mpfora.supervisor.timers import Timers
+
+
+class Holdings:
+    """slots    by task id, in the order of winning; read by the core, written here only
+    handlers what the zygote imported: name -> what its @handler declared
+    """
+
+    def __init__(self, settings: Settings, mirror: Mirror, rng: random.Random) -> None:
+        self._settings, self._mirror, self._rng = settings, mirror, rng
+        self.slots: dict[str, Slot] = {}
+        self.handlers: Mapping[str, HandlerSettings] = {}
+        self._runs: dict[int, Slot] = {}
+        self._timers: Timers[str] = Timers()
+        self._dirty: dict[str, None] = {}
+        self._next_run = 1
+        #: slots that were dropped since `take_dropped`
+        self._dropped: list[str] = []
+
+    # -- what others ask ------------------------------------------------------------------------------
+
+    def rooms(self) -> float:
+        """How many more tasks that need a process may be held."""
+        if self._settings.capacity is None:
+            return float("inf")
+        return self._settings.capacity - sum(1 for slot in self.slots.values() if not slot.resting)
+
+    def wake_at(self) -> float | None:
+        return self._timers.next()
+
+    def take_dropped(self) -> list[str]:
+        """Ids of the slots that ended since this was last asked."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def touch_all(self) -> None:
+        """Something that concerns every slot has changed."""
+        self._dirty.update(dict.fromkeys(self.slots))
+
+    # -- the claim ------------------------------------------------------------------------------------
+
+    def won(self, won: Won) -> list[do.Command]:
+        """A claim is ours: hold the task."""
+        task_id = won.claim.task_id
+        if task_id in self.slots:
+            return []
+        view = self._mirror.tasks.get(task_id)
+        named = view.wants.handler if view is not None else None
+        handler = named if named is not None and named in self.handlers else next(iter(self.handlers))
+        own = self.handlers[handler]
+        slot = self.slots[task_id] = Slot(
+            won.claim,
+            won.props_json,
+            handler,
+            self._limits(own),
+            own.retry or self._settings.retry,
+            won.state or TaskState(),
+            won.checkpoint_json,
+        )
+        self._dirty[task_id] = None
+        said: list[do.Command] = []
+        if won.state_problem:
+            slot.hold = won.state_problem
+            said.append(do.Say("error", f"held and not run, its state cannot be read: {won.state_problem}", task_id))
+        if slot.state.terminal:
+            text = f"it was already {slot.state.state.value}: removed without a run"
+            said.append(do.Say("warning", text, task_id))
+        if self._mirror.revision >= won.claim.fence:
+            said += self.compare([task_id])
+        return said
+
+    def compare(self, task_ids: Iterable[str]) -> list[do.Command]:
+        """Hold these slots against the mirror: is the claim still ours, and is there a command?"""
+        said: list[do.Command] = []
+        for task_id in task_ids:
+            slot = self.slots.get(task_id)
+            if slot is None:
+                continue
+            self._dirty[task_id] = None
+            task = self._mirror.tasks.get(task_id)
+            if task is not None and task.owner is not None and task.owner.fence == slot.claim.fence:
+                _hear(slot, task)
+            elif self._mirror.revision >= slot.claim.fence and not slot.giving_back:
+                said += self.lose(slot)
+        return said
+
+    def lose(self, slot: Slot) -> list[do.Command]:
+        """The claim is not ours any more: the process dies at once, and nothing more is written."""
+        self._dirty[slot.task_id] = None
+        if slot.lost:
+            return []
+        slot.lost = True
+        return [do.Say("warning", "the claim is lost", slot.task_id)]
+
+    def give_back(self, task_id: str, reason: str) -> bool:
+        """Stop a task and release it. False: it is not held here."""
+        slot = self.slots.get(task_id)
+        if slot is None:
+            return False
+        slot.leave = slot.leave or reason
+        self._dirty[task_id] = None
+        return True
+
+    def give_all_back(self, reason: str) -> None:
+        for task_id in self.slots:
+            self.give_back(task_id, reason)
+
+    # -- answers to writes ----------------------------------------------------------------------------
+
+    def settled(self, event: ev.Settled, now: ev.Now) -> list[do.Command]:
+        slot = self._writer(event.task_id, event.fence)
+        if slot is not None and written(slot):
+            self._drop(slot)
+        return []
+
+    def refused(self, event: ev.SettleRefused, now: ev.Now) -> list[do.Command]:
+        slot = self._writer(event.task_id, event.fence)
+        return [] if slot is None else self.lose(slot)
+
+    def unknown(self, event: ev.SettleUnknown, now: ev.Now) -> list[do.Command]:
+        slot = self._writer(event.task_id, event.fence)
+        if slot is None:
+            return []
+        not_written(slot, now)
+        return [do.Say("warning", f"not written yet, trying again: {event.error}", event.task_id)]
+
+    def rejected(self, event: ev.SettleRejected, now: ev.Now) -> list[do.Command]:
+        slot = self._writer(event.task_id, event.fence)
+        if slot is None:
+            return []
+        rejected(slot, event.error, now)
+        return [do.Say("error", f"cannot be written: {event.error}", event.task_id)]
+
+    # -- processes ------------------------------------------------------------------------------------
+
+    def saved(self, event: ev.ChildSaved, now: ev.Now) -> list[do.Command]:
+        slot = self._runs.get(event.run)
+        if slot is not None:
+            slot.unsaved, slot.saved_s = event.checkpoint_json, now.boot_s
+            self._dirty[slot.task_id] = None
+        return []
+
+    def exited(self, event: ev.ChildExited, now: ev.Now) -> list[do.Command]:
+        slot = self._runs.pop(event.run, None)
+        if slot is None:
+            return []
+        said = _tell(slot, event.outcome, now)
+        ended(slot, event.outcome, now)
+        self._dirty[slot.task_id] = None
+        return said
+
+    # -- decide ---------------------------------------------------------------------------------------
+
+    def decide(self, site: Site) -> list[do.Command]:
+        """Advance every slot that something happened to, or whose time has come."""
+        self._dirty.update(dict.fromkeys(self._timers.due(site.now.boot_s)))
+        dirty, self._dirty = self._dirty, {}
+        site.next_run = self._next_run
+        steps: list[do.Command] = []
+        for task_id in dirty:
+            slot = self.slots.get(task_id)
+            if slot is None:
+                continue
+            steps += advance(slot, site)
+            if slot.process is not Process.NONE:
+                self._runs[slot.run] = slot
+            self._timers.set(task_id, wake_at(slot, site))
+            if slot.over:
+                self._drop(slot)
+        self._next_run = site.next_run
+        return steps
+
+    def _drop(self, slot: Slot) -> None:
+        if self.slots.get(slot.task_id) is slot:
+            del self.slots[slot.task_id]
+        self._timers.set(slot.task_id, None)
+        self._dropped.append(slot.task_id)
+
+    def _writer(self, task_id: str, fence: int) -> Slot | None:
+        """The slot that waits for this answer, unless it was lost meanwhile."""
+        slot = self.slots.get(task_id)
+        if slot is None or slot.claim.fence != fence or slot.writing is None:
+            return None
+        self._dirty[task_id] = None
+        return slot
+
+    def _limits(self, own: HandlerSettings) -> do.RunLimits:
+        """What the handler declared wins over the node's settings."""
+        node = self._settings
+        return do.RunLimits(
+            own.stop_timeout_s or node.stop_timeout_s,
+            own.stall_timeout_s or node.stall_timeout_s,
+            own.stall_by or node.stall_by,
+            own.memory_limit or node.memory_limit,
+        )
+
+
+def _hear(slot: Slot, task: TaskView) -> None:
+    """The newest command for a task that is ours; one that was carried out already may still be seen for a moment."""
+    if task.command is None or task.command.revision > slot.taken_revision:
+        slot.command = task.command
+    if slot.hold and task.changed > slot.claim.fence:
+        slot.leave = slot.leave or "its state was written anew"
+
+
+def _tell(slot: Slot, outcome: Outcome, now: ev.Now) -> list[do.Command]:
+    """The end of a run, for the log."""
+    text = f"ended after {now.boot_s - slot.started_s:.1f} s: {outcome.cause.value}"
+    level = "warning" if outcome.is_task_error else "info"
+    if outcome.error:
+        text += f": {outcome.error}"
+    if outcome.traceback:
+        text += f"\n{outcome.traceback}"
+    if outcome.stack and outcome.message is None:
+        text += f"\nwhere it was:\n{outcome.stack}"
+    return [do.Say(level, text, slot.task_id)]
