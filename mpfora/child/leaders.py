@@ -18,7 +18,7 @@ from mpfora import linux, wire
 from mpfora.child import entry
 from mpfora.child.entry import ForkFds
 from mpfora.child.loading import LoadedHandler
-from mpfora.child.strays import describe_hang, kill_group, kill_process
+from mpfora.processes import describe_hang, kill_group, kill_process
 from mpfora.slots import SlotTable
 
 #: a stacks file is as large as this from the start and cannot grow: a handler that writes into it has no use of that

@@ -12,15 +12,12 @@ a zombie until the zygote, busy looking, reaps it. Hence one look that shows not
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Container
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from mpfora import linux
+from mpfora import processes
 from mpfora.child.deadman import MS, S
-from mpfora.child.tree import Snapshot
-from mpfora.linux import ProcStat
+from mpfora.processes import ProcStat, Snapshot
 
 #: a run as short as this, in which no more pids were given out than that, needs no scan: only those pids can be its own
 _SHORT_NS = 1 * S
@@ -95,8 +92,11 @@ class Strays:
         if not _has_children():
             self._strays.clear()
             return self._cleared(all_of_them=True)
-        for stat in self._look(now):
+        newest = processes.last_pid()
+        for stat in (found := self._look(now)):
             self._kill(stat, now)
+        if found:
+            processes.chase(newest, self._is_strays, lambda stat: self._kill(stat, now))
         for clearing in self._clearing:
             clearing.is_looked = True
         self._tell_unkillable(now)
@@ -129,8 +129,8 @@ class Strays:
     def _look(self, now: int) -> list[ProcStat]:
         candidates = self._candidates(now)
         if candidates is None:
-            return self._among(Snapshot(linux.processes()))
-        stats = [linux.read_stat(pid) for pid in candidates]
+            return self._among(Snapshot(processes.processes()))
+        stats = [processes.read_stat(pid) for pid in candidates]
         return [stat for stat in stats if stat is not None and self._is_stray(stat)]
 
     def _candidates(self, now: int) -> range | None:
@@ -138,7 +138,7 @@ class Strays:
         if self._strays or any(c.is_looked or now - c.forked_at > _SHORT_NS for c in self._clearing):
             return None
         first = min((c.leader for c in self._clearing), default=0) + 1
-        last = linux.last_pid()
+        last = processes.last_pid()
         # pids start again from the bottom some day: a last one below the first says so
         return range(first, last + 1) if first and first - 1 <= last < first + _FEW_PIDS else None
 
@@ -150,11 +150,14 @@ class Strays:
     def _is_stray(self, stat: ProcStat) -> bool:
         return stat.ppid == self._me and stat.pid not in self._leaders and stat.pid not in self.spared
 
+    def _is_strays(self, stat: ProcStat) -> bool:
+        return self._is_stray(stat) or stat.ppid in self._strays
+
     # -- killing ------------------------------------------------------------------------------------------------------
 
     def _kill(self, stat: ProcStat, now: int) -> None:
         if stat.ppid != self._me:
-            _kill_grandchild(stat)
+            processes.kill_other(stat)
             return
         if stat.pid not in self._strays:
             self._strays[stat.pid] = _Stray(now, stat)
@@ -170,7 +173,7 @@ class Strays:
         for pid, stray in self._strays.items():
             if not stray.is_told and now - stray.killed_at > _UNKILLABLE_NS:
                 stray.is_told = True
-                where = describe_hang(pid)
+                where = processes.describe_hang(pid)
                 self._notice("error", f"process {pid}, left by a task, does not die of SIGKILL ({where})")
 
 
@@ -187,50 +190,6 @@ def _kill_child(stat: ProcStat, leaders: Container[int]) -> None:
     or our own."""
     if stat.is_zombie:
         return
-    kill_process(stat.pid)
+    processes.kill_process(stat.pid)
     if stat.pgid > 1 and stat.pgid not in leaders and stat.pgid != os.getpgrp():
-        kill_group(stat.pgid)
-
-
-def _kill_grandchild(stat: ProcStat) -> None:
-    """A descendant that is not our child: its pid may be another's by now, so look again with a hold on it."""
-    try:
-        fd = os.pidfd_open(stat.pid)
-    except ProcessLookupError:
-        return
-    try:
-        again = linux.read_stat(stat.pid)
-        if again is not None and again.started == stat.started:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(fd)
-
-
-def kill_process(pid: int) -> None:
-    """SIGKILL to a child of ours. One that may not be killed (it changed its user) is told of as unkillable later."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def kill_group(pgid: int) -> None:
-    """SIGKILL to a process group of ours, if there is one."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pgid, signal.SIGKILL)
-
-
-def describe_hang(pid: int) -> str:
-    """Where in the kernel a process is, for people: its state, wait channel and syscall, as far as /proc tells."""
-    facts = []
-    stat = linux.read_stat(pid)
-    if stat is not None:
-        facts.append(f"state {stat.state}")
-    for name in ("wchan", "syscall"):
-        try:
-            with open(f"/proc/{pid}/{name}") as file:
-                text = file.read(200).strip()
-        except OSError as error:
-            text = f"unreadable: {error.strerror}"
-        facts.append(f"{name} {text}")
-    return ", ".join(facts)
+        processes.kill_group(stat.pgid)

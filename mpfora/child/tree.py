@@ -1,14 +1,13 @@
-"""Process trees out of one scan of the machine: who descends from whom, and what each tree uses."""
+"""What process trees use, out of one scan of the machine."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 
-from mpfora.linux import ProcStat
+from mpfora.processes import ProcStat, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,36 +20,13 @@ class TreeUsage:
     pids: tuple[int, ...]
 
 
-class Snapshot:
-    """One scan of all processes."""
-
-    def __init__(self, stats: Iterable[ProcStat]) -> None:
-        self.by_pid: dict[int, ProcStat] = {}
-        self._children: dict[int, list[int]] = defaultdict(list)
-        for stat in stats:
-            self.by_pid[stat.pid] = stat
-            self._children[stat.ppid].append(stat.pid)
-
-    def children(self, pid: int) -> list[ProcStat]:
-        return [self.by_pid[child] for child in self._children.get(pid, ())]
-
-    def tree(self, pid: int) -> list[ProcStat]:
-        """The process and all its descendants, it first; [] if it is not there."""
-        found = [self.by_pid[pid]] if pid in self.by_pid else []
-        for stat in found:
-            found.extend(self.children(stat.pid))
-        return found
-
-    def usage(self, pid: int) -> TreeUsage:
-        tree = self.tree(pid)
-        return TreeUsage(
-            sum(stat.cpu_s for stat in tree), sum(stat.rss for stat in tree), tuple(stat.pid for stat in tree)
-        )
-
-
 def usages(snapshot: Snapshot, leaders: Mapping[int, int]) -> dict[int, TreeUsage]:
     """What each run uses; `leaders` maps runs to pids."""
-    return {run: snapshot.usage(pid) for run, pid in leaders.items()}
+    return {run: tree_usage(snapshot.tree(pid)) for run, pid in leaders.items()}
+
+
+def tree_usage(tree: Sequence[ProcStat]) -> TreeUsage:
+    return TreeUsage(sum(stat.cpu_s for stat in tree), sum(stat.rss for stat in tree), tuple(stat.pid for stat in tree))
 
 
 def real_memory(pids: Iterable[int]) -> int:

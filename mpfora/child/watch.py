@@ -6,10 +6,11 @@ long as the last one took, however many processes the machine has.
 
 from __future__ import annotations
 
-from mpfora import linux, wire
+from mpfora import linux, processes, wire
 from mpfora.child.deadman import MS, Deadman, S
 from mpfora.child.leaders import Leaders
-from mpfora.child.tree import Snapshot, TreeUsage, real_memory, usages
+from mpfora.child.tree import TreeUsage, real_memory, usages
+from mpfora.processes import Snapshot
 from mpfora.slots import SlotTable
 
 #: between two looks at the trees' memory, where somebody has a limit
@@ -49,7 +50,7 @@ class Watch:
         at = self._scan_at()
         if at is None or now < at:
             return None
-        snapshot = Snapshot(linux.processes())
+        snapshot = Snapshot(processes.processes())
         seen = usages(snapshot, {run: leader.pid for run, leader in self._leaders.by_run.items()})
         for run, usage in seen.items():
             self._leaders.by_run[run].used(usage.cpu_s, usage.rss)

@@ -20,18 +20,18 @@ from typing import Any, NoReturn
 
 import setproctitle
 
-from mpfora import linux, wire
+from mpfora import linux, processes, wire
 from mpfora.child import will
 from mpfora.child.deadman import Command, Deadman, Dump, Limits, S
 from mpfora.child.leaders import Leader, Leaders
 from mpfora.child.link import Link
 from mpfora.child.loading import LoadedHandler, LoadError, load_handlers
 from mpfora.child.native import find_threads
-from mpfora.child.strays import Strays, describe_hang
-from mpfora.child.tree import Snapshot
+from mpfora.child.strays import Strays
 from mpfora.child.watch import Watch
 from mpfora.handler_spec import HandlerSpec
 from mpfora.outcome import Cause
+from mpfora.processes import Snapshot, describe_hang
 from mpfora.slots import SlotTable
 
 #: signals that a terminal, a service manager or a person may send to the whole process tree, and that are none of the
@@ -222,7 +222,7 @@ class Zygote:
 
     def _spare_helpers(self) -> None:
         """Processes that a handler's module started at its import are no strays; they die with the zygote."""
-        helpers = Snapshot(linux.processes()).children(os.getpid())
+        helpers = Snapshot(processes.processes()).children(os.getpid())
         self._strays.spared = {stat.pid for stat in helpers}
         if helpers:
             pids = ", ".join(str(stat.pid) for stat in helpers)

@@ -7,11 +7,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-from contextlib import suppress
 
-from mpfora import linux
-from mpfora.linux import ProcStat
+from mpfora import processes
+from mpfora.processes import ProcStat, Snapshot
 from mpfora.supervisor.zygote_process import MARK
 
 log = logging.getLogger(__name__)
@@ -40,8 +38,6 @@ class Reaper:
         loop = asyncio.get_running_loop()
         began, pause, told = loop.time(), _PAUSE_S, False
         while strays := self._strays():
-            for stat in strays:
-                _kill(stat)
             if loop.time() - began > _TELL_AFTER_S and not told:
                 pids = ", ".join(str(stat.pid) for stat in strays)
                 log.error("processes that the zygote left do not die of SIGKILL: %s", pids)
@@ -50,9 +46,22 @@ class Reaper:
             pause = min(2 * pause, _PAUSE_MOST_S)
 
     def _strays(self) -> list[ProcStat]:
-        """Children of ours that are the zygote's leavings, the dead ones reaped and left out."""
-        found = [stat for stat in _children() if self._is_stray(stat)]
-        return [stat for stat in found if not _reap(stat.pid)]
+        """Children of ours that are the zygote's leavings; those that live, and all below them, are sent SIGKILL."""
+        newest = processes.last_pid()
+        snapshot = Snapshot(processes.processes())
+        found = [stat for stat in snapshot.children(os.getpid()) if self._is_stray(stat)]
+        living = [stat for stat in found if not _reap(stat.pid)]
+        for stat in living:
+            _kill(stat)
+            for below in snapshot.tree(stat.pid)[1:]:
+                processes.kill_other(below)
+        if living:
+            processes.chase(newest, self._is_new_stray, _kill)
+        # what was reaped just now may have left something of its own
+        return living or found
+
+    def _is_new_stray(self, stat: ProcStat) -> bool:
+        return stat.ppid == os.getpid() and self._is_stray(stat)
 
     def _is_stray(self, stat: ProcStat) -> bool:
         if self._before is not None:
@@ -62,7 +71,7 @@ class Reaper:
 
 def _children() -> list[ProcStat]:
     me = os.getpid()
-    return [stat for stat in linux.processes() if stat.ppid == me]
+    return [stat for stat in processes.processes() if stat.ppid == me]
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -81,8 +90,7 @@ def _reap(pid: int) -> bool:
 
 
 def _kill(stat: ProcStat) -> None:
-    """A child of ours, and its group if that is none of ours."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(stat.pid, signal.SIGKILL)
-        if stat.pgid != os.getpgrp():
-            os.killpg(stat.pgid, signal.SIGKILL)
+    """A child of ours, and its group if that is not our own."""
+    processes.kill_process(stat.pid)
+    if stat.pgid != os.getpgrp():
+        processes.kill_group(stat.pgid)

@@ -219,10 +219,14 @@ class Zygote:
         checkpoint_json: str | None,
         limits: RunLimits,
     ) -> None:
-        """Start a run; `run` is a number never used before. ChildStarted and ChildExited follow, or ChildExited alone."""
+        """Start a run; `run` is a number never used before. ChildStarted and ChildExited follow, or ChildExited
+        alone."""
         loop = asyncio.get_running_loop()
         if self._process is None or self._process.dead.done():
             loop.call_soon(self._not_started, run, "there is no zygote")
+            return
+        if not self._free_slots:
+            loop.call_soon(self._not_started, run, f"{MAX_SLOTS} runs are the most that a node can have")
             return
         slot = self._free_slots.pop()
         self._slots.clear(slot)

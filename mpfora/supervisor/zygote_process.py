@@ -1,4 +1,4 @@
-"""The zygote as a process, seen from the supervisor: executed, talked to in frames, pinged, known to live or to be dead.
+"""The zygote as a process, seen from the supervisor: executed, told and asked in frames, pinged, and known to be dead.
 
 It knows nothing of runs. Whoever owns it is told of frames, and once that it is lost.
 """
