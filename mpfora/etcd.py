@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -160,7 +160,7 @@ class Etcd:
             repeatable=True,
         )
 
-    def watch(self, start: str, end: str, from_revision: int) -> AsyncIterator[Revision]:
+    def watch(self, start: str, end: str, from_revision: int) -> AsyncGenerator[Revision, None]:
         """Every revision that changes [start, end), from `from_revision` on, for ever: see etcd_watch.watch_range."""
         return watch_range(self, start, end, from_revision)
 

@@ -2,7 +2,7 @@
 library only.
 
 etcd's data model without etcd's messages: `mpfora/etcd.py` speaks these words to a real etcd,
-`mpfora/supervisor/memory_store.py` keeps them in memory. Keys are text (bytes that are no UTF-8 travel as surrogate
+`mpfora/supervisor/memory_kv.py` keeps them in memory. Keys are text (bytes that are no UTF-8 travel as surrogate
 escapes), values are bytes. A revision counts the transactions that changed something; every change of one transaction
 has the same revision.
 
@@ -11,7 +11,7 @@ The operations are named tuples and not dataclasses: tens of thousands are made 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class Store(Protocol):
     async def list(self, start: str, end: str) -> Listing:
         """Every key in [start, end)."""
 
-    def watch(self, start: str, end: str, from_revision: int) -> AsyncIterator[Revision]:
+    def watch(self, start: str, end: str, from_revision: int) -> AsyncGenerator[Revision, None]:
         """Every revision from `from_revision` on that changes [start, end): for ever, each once, in order. Raises
         Compacted where that cannot be had any more."""
 

@@ -13,35 +13,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from mpfora import kv
-from mpfora.keys import (
-    Layout,
-    format_member,
-    format_owner,
-    format_progress,
-    format_released,
-    format_state,
-    parse_member,
-    parse_owner,
-    parse_state,
-)
-from mpfora.kv import (
-    KV,
-    Delete,
-    DeletePrefix,
-    Get,
-    Op,
-    Put,
-    Store,
-    Txn,
-    TxnResult,
-    absent,
-    created_at,
-    exists,
-    lease_is,
-)
+from mpfora.keys import Layout, format_member, format_progress, format_released, parse_member
+from mpfora.kv import KV, Delete, Get, Put, Store, Txn, absent, lease_is
 from mpfora.model import Claim, Member
 from mpfora.supervisor.changes import Changes
 from mpfora.supervisor.coordinator import (
@@ -51,27 +27,29 @@ from mpfora.supervisor.coordinator import (
     LeaseLost,
     Lost,
     NameTaken,
+    TooLarge,
     Unknown,
     Unreachable,
     Update,
-    Won,
 )
-from mpfora.supervisor.key_changes import parse_listing, parse_revision
+from mpfora.supervisor.namespace_watch import watch_namespace
+from mpfora.supervisor.transactions import (
+    Session,
+    claim_txn,
+    done_txn,
+    keep_txn,
+    node_of,
+    release_txn,
+    reread_txn,
+    settled_before,
+    take_command,
+    won,
+)
 
 log = logging.getLogger("mpfora.etcd")
 
 #: close() takes no longer
 CLOSE_S = 2.0
-#: pauses between tries to list the namespace, the last for ever
-LIST_PAUSES_S = (0.1, 0.3, 1.0)
-
-
-class Session(NamedTuple):
-    """One opening: who joined, and the lease that everything of it hangs on."""
-
-    node: str
-    lease: int
-    ttl_s: float
 
 
 class StoreCoordinator(Coordinator):
@@ -170,30 +148,10 @@ class StoreCoordinator(Coordinator):
     # -- watching -----------------------------------------------------------------------------------------------------
 
     async def watch(self) -> AsyncGenerator[Changes, None]:
-        start, end = self._layout.watched
-        while True:
-            listing = await self._list(start, end)
-            yield parse_listing(self._layout, listing.revision, listing.kvs)
-            try:
-                with _translated():
-                    async with aclosing(_closable(self._store.watch(start, end, listing.revision + 1))) as revisions:
-                        async for revision in revisions:
-                            changes = parse_revision(self._layout, revision)
-                            if changes.changes:
-                                yield changes
-            except _HistoryLost as error:
-                log.warning("changes were missed, reading everything again: %s", error)
-
-    async def _list(self, start: str, end: str) -> kv.Listing:
-        failures = 0
-        while True:
-            try:
-                with _translated():
-                    return await self._store.list(start, end)
-            except Unreachable as error:
-                log.warning("cannot read the namespace, trying again: %s", error)
-            await asyncio.sleep(LIST_PAUSES_S[min(failures, len(LIST_PAUSES_S) - 1)])
-            failures += 1
+        with _translated():
+            async with aclosing(watch_namespace(self._store, self._layout)) as batches:
+                async for changes in batches:
+                    yield changes
 
     # -- claiming -----------------------------------------------------------------------------------------------------
 
@@ -226,18 +184,17 @@ class StoreCoordinator(Coordinator):
 
     async def _adopt(self, session: Session, task_id: str, owner: kv.Answer) -> ClaimAnswer:
         """Whose claim is it that was found? Ours it is by the lease, whatever became of the answer to it."""
-        if not isinstance(owner, KV) or owner.lease != session.lease or _node_of(owner) != session.node:
+        if not isinstance(owner, KV) or owner.lease != session.lease or node_of(owner) != session.node:
             return Lost(task_id)
-        layout, claim = self._layout, Claim(task_id, owner.create_revision)
-        reads = Get(layout.props(task_id)), Get(layout.state(task_id)), Get(layout.checkpoint(task_id))
-        result = await self._store.submit(Txn(still_ours(layout, session, claim), reads), task_id)
+        claim = Claim(task_id, owner.create_revision)
+        result = await self._store.submit(reread_txn(self._layout, session, claim), task_id)
         return won(claim, result.answers) if result.succeeded else Lost(task_id)
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
     async def keep(self, claim: Claim, update: Update) -> bool:
         with _translated():
-            txn = Txn(still_ours(self._layout, self.session, claim), tuple(update_ops(self._layout, claim, update)))
+            txn = keep_txn(self._layout, self.session, claim, update)
             return (await self._store.submit(txn, claim.task_id)).succeeded
 
     async def release(self, claim: Claim, update: Update) -> bool:
@@ -258,7 +215,7 @@ class StoreCoordinator(Coordinator):
             if not error.sent:
                 raise
             result = await self._store.submit(txn, claim.task_id)
-        return result.succeeded or _settled_before(result, claim, update, mark)
+        return result.succeeded or settled_before(result, claim, update, mark)
 
     async def take_node_command(self, node: str, key_id: str) -> None:
         with _translated():
@@ -268,103 +225,6 @@ class StoreCoordinator(Coordinator):
     async def take_task_command(self, task_id: str, revision: int) -> None:
         with _translated():
             await self._store.submit(take_command(self._layout, task_id, revision), task_id)
-
-
-# -- transactions -----------------------------------------------------------------------------------------------------
-
-
-def claim_txn(layout: Layout, session: Session, task_id: str, missed: str | None) -> Txn:
-    """Own the task if it exists and nobody does, and read what its run needs; else read who does."""
-    owner = layout.owner(task_id)
-    return Txn(
-        (absent(owner), exists(layout.task(task_id))),
-        (
-            Put(owner, format_owner(session.node, missed), session.lease),
-            Delete(layout.released(task_id)),
-            Get(layout.props(task_id)),
-            Get(layout.state(task_id)),
-            Get(layout.checkpoint(task_id)),
-        ),
-        (Get(owner),),
-    )
-
-
-def still_ours(layout: Layout, session: Session, claim: Claim) -> tuple[kv.Compare, ...]:
-    owner = layout.owner(claim.task_id)
-    return created_at(owner, claim.fence), lease_is(owner, session.lease)
-
-
-def update_ops(layout: Layout, claim: Claim, update: Update) -> Iterator[Op]:
-    if update.state is not None:
-        yield Put(layout.state(claim.task_id), format_state(update.state))
-    if update.checkpoint_json is not None:
-        yield Put(layout.checkpoint(claim.task_id), update.checkpoint_json)
-    if update.command_revision is not None:
-        yield take_command(layout, claim.task_id, update.command_revision)
-
-
-def take_command(layout: Layout, task_id: str, revision: int) -> Txn:
-    key = layout.commands(task_id)
-    return Txn((kv.modified_at(key, revision),), (Delete(key),))
-
-
-def release_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
-    released = layout.released(claim.task_id)
-    let_go = Delete(layout.owner(claim.task_id)), Put(released, format_released(session.node, claim.fence))
-    return Txn(
-        still_ours(layout, session, claim),
-        (*update_ops(layout, claim, update), *let_go),
-        _trace_reads(layout, claim.task_id),
-    )
-
-
-def done_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
-    task_id = claim.task_id
-    puts = (Put(layout.state(task_id), format_state(update.state)),) if update.state is not None else ()
-    removal = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.checkpoint(task_id))
-    return Txn(still_ours(layout, session, claim), (*puts, *removal), _trace_reads(layout, task_id))
-
-
-def _trace_reads(layout: Layout, task_id: str) -> tuple[Get, ...]:
-    return Get(layout.task(task_id)), Get(layout.released(task_id)), Get(layout.state(task_id))
-
-
-def _settled_before(result: TxnResult, claim: Claim, update: Update, mark: bytes | None) -> bool:
-    """Whether a refused release (mark: what it would have left) or done (mark None) had happened before, seen by its
-    traces: the mark with our fence, or the task removed; and a state that it was to write, written since the claim."""
-    task, released, state = result.answers
-    if mark is not None:
-        return isinstance(released, KV) and released.value == mark
-    if task is not None or update.state is None:
-        return task is None
-    written = isinstance(state, KV) and state.mod_revision > claim.fence
-    return written and isinstance(state, KV) and state.value == format_state(update.state).encode()
-
-
-# -- answers ----------------------------------------------------------------------------------------------------------
-
-
-def won(claim: Claim, answers: Sequence[kv.Answer]) -> Won:
-    props, state, checkpoint = answers
-    parsed, problem = None, None
-    if isinstance(state, KV):
-        try:
-            parsed = parse_state(state.value)
-        except ValueError as error:
-            problem = str(error)
-    return Won(claim, _text(props) or "", parsed, _text(checkpoint), problem)
-
-
-def _text(found: kv.Answer) -> str | None:
-    """A value as text; bytes that are no UTF-8 stay visible as such, and fail as JSON where they are read."""
-    return found.value.decode(errors="replace") if isinstance(found, KV) else None
-
-
-def _node_of(owner: KV) -> str | None:
-    try:
-        return parse_owner(owner.value)[0]
-    except ValueError:
-        return None
 
 
 def _member_of(name: str, found: KV) -> Member:
@@ -377,10 +237,6 @@ def _member_of(name: str, found: KV) -> Member:
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 
-class _HistoryLost(CoordinatorError):
-    """The watch cannot go on where it was."""
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     """The store's errors as those of the interface. A value that JSON cannot hold is a refusal too."""
@@ -390,12 +246,7 @@ def _translated() -> Iterator[None]:
         raise Unreachable(str(error), error.sent) from None
     except kv.LeaseNotFound as error:
         raise LeaseLost(str(error)) from None
-    except kv.Compacted as error:
-        raise _HistoryLost(str(error)) from None
+    except kv.TooLarge as error:
+        raise TooLarge(str(error)) from None
     except (kv.StoreError, ValueError, TypeError) as error:
         raise CoordinatorError(str(error)) from error
-
-
-async def _closable(revisions: Any) -> AsyncGenerator[kv.Revision, None]:
-    async for revision in revisions:
-        yield revision

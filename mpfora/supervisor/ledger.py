@@ -1,0 +1,157 @@
+"""Ledger: keys, values, revisions and transactions, as etcd has them. Pure: no threads, no clock, no leases' lives.
+
+`MemoryKV` puts a lock, leases and watches round it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Container
+
+from mpfora.kv import (
+    KV,
+    Answer,
+    Compare,
+    Delete,
+    DeletePrefix,
+    Event,
+    Get,
+    LeaseNotFound,
+    Listing,
+    Op,
+    Put,
+    Rejected,
+    Revision,
+    Txn,
+    TxnResult,
+    prefix_end,
+)
+
+_RELATIONS: dict[str, Callable[[int | bytes, int | bytes], bool]] = {
+    "==": lambda found, to: found == to,
+    "!=": lambda found, to: found != to,
+    ">": lambda found, to: found > to,  # type: ignore[operator]
+    "<": lambda found, to: found < to,  # type: ignore[operator]
+}
+
+
+class Ledger:
+    """The content at the newest revision."""
+
+    def __init__(self) -> None:
+        self._kvs: dict[str, KV] = {}
+        #: the keys of _kvs in order
+        self._keys: list[str] = []
+        #: as etcd's: it begins at 1 and counts transactions that changed something
+        self.revision = 1
+
+    def get(self, key: str) -> KV | None:
+        return self._kvs.get(key)
+
+    def listing(self, start: str, end: str) -> Listing:
+        first, last = bisect_left(self._keys, start), bisect_left(self._keys, end)
+        return Listing(self.revision, tuple(self._kvs[key] for key in self._keys[first:last]))
+
+    def run(self, txn: Txn, leases: Container[int]) -> tuple[TxnResult, Revision | None]:
+        """The answer, and the revision that it made, if it changed anything. `leases` are the live ones. Raises, having
+        changed nothing, what etcd answers to a request that it refuses as a whole."""
+        taken = self._judge(txn)
+        self._check(txn, taken, leases)
+        events: list[Event] = []
+        answers = self._apply(txn, taken, self.revision + 1, events)
+        made = self._made(events)
+        return _with_revision(TxnResult(taken[id(txn)], self.revision, answers), self.revision), made
+
+    def drop_lease(self, lease: int) -> Revision | None:
+        """Delete every key on a lease, in one revision."""
+        events: list[Event] = []
+        for key in [key for key in self._keys if self._kvs[key].lease == lease]:
+            self._delete(key, self.revision + 1, events)
+        return self._made(events)
+
+    def _made(self, events: list[Event]) -> Revision | None:
+        if not events:
+            return None
+        self.revision += 1
+        return Revision(self.revision, tuple(events))
+
+    def _judge(self, txn: Txn) -> dict[int, bool]:
+        """Which branch each transaction takes, by its id(): all compares are judged before anything is changed."""
+        taken = {id(txn): all(map(self._holds, txn.compares))}
+        for op in _branch(txn, taken):
+            if isinstance(op, Txn):
+                taken |= self._judge(op)
+        return taken
+
+    def _holds(self, compare: Compare) -> bool:
+        kv = self._kvs.get(compare.key)
+        if compare.target == "value":
+            # as in etcd, a missing key has no value to compare: no such compare holds
+            return kv is not None and _RELATIONS[compare.relation](kv.value, compare.to)
+        return _RELATIONS[compare.relation](0 if kv is None else getattr(kv, compare.target), compare.to)
+
+    def _check(self, txn: Txn, taken: dict[int, bool], leases: Container[int]) -> None:
+        """Raises for what etcd refuses as a whole: a key put twice, or put and deleted, and a lease that is not
+        there."""
+        puts = [op for op in _flat(txn, taken) if isinstance(op, Put)]
+        seen: set[str] = set()
+        for put in puts:
+            if put.key in seen:
+                raise Rejected(f"duplicate key given in txn request: {put.key}")
+            seen.add(put.key)
+        for op in _flat(txn, taken):
+            if (isinstance(op, Delete) and op.key in seen) or (
+                isinstance(op, DeletePrefix) and any(key.startswith(op.prefix) for key in seen)
+            ):
+                raise Rejected(f"duplicate key given in txn request: {op}")
+        for put in puts:
+            if put.lease and put.lease not in leases:
+                raise LeaseNotFound(f"lease {put.lease:x} has run out or was revoked")
+
+    def _apply(self, txn: Txn, taken: dict[int, bool], revision: int, events: list[Event]) -> tuple[Answer, ...]:
+        return tuple(self._apply_op(op, taken, revision, events) for op in _branch(txn, taken))
+
+    def _apply_op(self, op: Op, taken: dict[int, bool], revision: int, events: list[Event]) -> Answer:
+        match op:
+            case Put():
+                self._put(op, revision, events)
+                return None
+            case Delete(key):
+                return self._delete(key, revision, events)
+            case DeletePrefix(prefix):
+                first, last = bisect_left(self._keys, prefix), bisect_left(self._keys, prefix_end(prefix))
+                return sum(self._delete(key, revision, events) for key in self._keys[first:last])
+            case Get(key):
+                return self._kvs.get(key)
+            case Txn():
+                return TxnResult(taken[id(op)], 0, self._apply(op, taken, revision, events))
+
+    def _put(self, put: Put, revision: int, events: list[Event]) -> None:
+        former = self._kvs.get(put.key)
+        value = put.value.encode() if isinstance(put.value, str) else put.value
+        created, version = (revision, 1) if former is None else (former.create_revision, former.version + 1)
+        if former is None:
+            insort(self._keys, put.key)
+        self._kvs[put.key] = KV(put.key, value, created, revision, version, put.lease)
+        events.append(Event(put.key, value, False, created, revision))
+
+    def _delete(self, key: str, revision: int, events: list[Event]) -> int:
+        if self._kvs.pop(key, None) is None:
+            return 0
+        del self._keys[bisect_left(self._keys, key)]
+        events.append(Event(key, b"", True, 0, revision))
+        return 1
+
+
+def _branch(txn: Txn, taken: dict[int, bool]) -> tuple[Op, ...]:
+    return txn.success if taken[id(txn)] else txn.failure
+
+
+def _flat(txn: Txn, taken: dict[int, bool]) -> list[Op]:
+    """The operations that are done, nested ones included."""
+    return [inner for op in _branch(txn, taken) for inner in (_flat(op, taken) if isinstance(op, Txn) else [op])]
+
+
+def _with_revision(result: TxnResult, revision: int) -> TxnResult:
+    answers = tuple(_with_revision(each, revision) if isinstance(each, TxnResult) else each for each in result.answers)
+    return TxnResult(result.succeeded, revision, answers)

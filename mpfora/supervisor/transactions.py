@@ -1,0 +1,131 @@
+"""The transactions of the coordinator, and what their answers mean. Pure: operations of `mpfora/kv.py` in, results out.
+
+A claim is ours while its owner key has the create revision that is the fence, and hangs on our lease. Every write for a
+task compares both, so that whatever arrives late, twice or from a former life of this node changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from mpfora import kv
+from mpfora.keys import Layout, format_owner, format_released, format_state, parse_owner, parse_state
+from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Put, Txn, TxnResult, absent, created_at, exists, lease_is
+from mpfora.model import Claim
+from mpfora.supervisor.coordinator import Update, Won
+
+
+class Session(NamedTuple):
+    """One opening: who joined, and the lease that everything of it hangs on."""
+
+    node: str
+    lease: int
+    ttl_s: float
+
+
+def claim_txn(layout: Layout, session: Session, task_id: str, missed: str | None) -> Txn:
+    """Own the task if it exists and nobody does, and read what its run needs; else read who does."""
+    owner = layout.owner(task_id)
+    return Txn(
+        (absent(owner), exists(layout.task(task_id))),
+        (
+            Put(owner, format_owner(session.node, missed), session.lease),
+            Delete(layout.released(task_id)),
+            Get(layout.props(task_id)),
+            Get(layout.state(task_id)),
+            Get(layout.checkpoint(task_id)),
+        ),
+        (Get(owner),),
+    )
+
+
+def reread_txn(layout: Layout, session: Session, claim: Claim) -> Txn:
+    """Read what the run of a claim needs, if it is ours."""
+    task_id = claim.task_id
+    reads = Get(layout.props(task_id)), Get(layout.state(task_id)), Get(layout.checkpoint(task_id))
+    return Txn(still_ours(layout, session, claim), reads)
+
+
+def still_ours(layout: Layout, session: Session, claim: Claim) -> tuple[kv.Compare, ...]:
+    owner = layout.owner(claim.task_id)
+    return created_at(owner, claim.fence), lease_is(owner, session.lease)
+
+
+def update_ops(layout: Layout, claim: Claim, update: Update) -> Iterator[Op]:
+    if update.state is not None:
+        yield Put(layout.state(claim.task_id), format_state(update.state))
+    if update.checkpoint_json is not None:
+        yield Put(layout.checkpoint(claim.task_id), update.checkpoint_json)
+    if update.command_revision is not None:
+        yield take_command(layout, claim.task_id, update.command_revision)
+
+
+def keep_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
+    return Txn(still_ours(layout, session, claim), tuple(update_ops(layout, claim, update)))
+
+
+def take_command(layout: Layout, task_id: str, revision: int) -> Txn:
+    """Delete the command that was put at `revision`, and no later one."""
+    key = layout.commands(task_id)
+    return Txn((kv.modified_at(key, revision),), (Delete(key),))
+
+
+def release_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
+    """Write and let go, with the mark that says that nothing of the task runs any more."""
+    released = layout.released(claim.task_id)
+    let_go = Delete(layout.owner(claim.task_id)), Put(released, format_released(session.node, claim.fence))
+    return Txn(
+        still_ours(layout, session, claim),
+        (*update_ops(layout, claim, update), *let_go),
+        _trace_reads(layout, claim.task_id),
+    )
+
+
+def done_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
+    """Write the state and remove the task: its key and what is below it, and not what merely begins with its name."""
+    task_id = claim.task_id
+    puts = (Put(layout.state(task_id), format_state(update.state)),) if update.state is not None else ()
+    removal = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.checkpoint(task_id))
+    return Txn(still_ours(layout, session, claim), (*puts, *removal), _trace_reads(layout, task_id))
+
+
+def _trace_reads(layout: Layout, task_id: str) -> tuple[Get, ...]:
+    return Get(layout.task(task_id)), Get(layout.released(task_id)), Get(layout.state(task_id))
+
+
+def settled_before(result: TxnResult, claim: Claim, update: Update, mark: bytes | None) -> bool:
+    """Whether a refused release (mark: what it would have left) or done (mark None) had happened before, seen by its
+    traces: the mark with our fence, or the task removed; and a state that it was to write, written since the claim."""
+    task, released, state = result.answers
+    if mark is not None:
+        return isinstance(released, KV) and released.value == mark
+    if task is not None or update.state is None:
+        return task is None
+    written = isinstance(state, KV) and state.mod_revision > claim.fence
+    return written and isinstance(state, KV) and state.value == format_state(update.state).encode()
+
+
+def won(claim: Claim, answers: Sequence[kv.Answer]) -> Won:
+    """Of what was read with a claim: props, state and checkpoint, in this order."""
+    props, state, checkpoint = answers
+    parsed, problem = None, None
+    if isinstance(state, KV):
+        try:
+            parsed = parse_state(state.value)
+        except ValueError as error:
+            problem = str(error)
+    return Won(claim, _text(props) or "", parsed, _text(checkpoint), problem)
+
+
+def _text(found: kv.Answer) -> str | None:
+    """A value as text; bytes that are no UTF-8 stay visible as such, and fail as JSON where they are read."""
+    return found.value.decode(errors="replace") if isinstance(found, KV) else None
+
+
+def node_of(owner: KV) -> str | None:
+    """Whose claim it is; None where that cannot be read."""
+    try:
+        return parse_owner(owner.value)[0]
+    except ValueError:
+        return None
