@@ -33,7 +33,7 @@ class Loop:
         self._inbox: collections.deque[ev.Event] = collections.deque()
         self._arrived = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
-        self._watching = False
+        self._watching: asyncio.Task[None] | None = None
         self._exit: do.Exit | None = None
 
     def put(self, event: ev.Event) -> None:
@@ -63,12 +63,13 @@ class Loop:
             if isinstance(command, do.Exit):
                 self._exit = command
                 return
+            if isinstance(command, do.CloseSession) and self._watching is not None:
+                self._watching.cancel()
             answer = self._effects.start(command)
             if answer is not None:
                 self._spawn(self._answer(answer))
-        if isinstance(event, ev.SessionOpened) and not self._watching:
-            self._watching = True
-            self._spawn(self._watch())
+        if isinstance(event, ev.SessionOpened) and self._watching is None:
+            self._watching = self._spawn(self._watch())
 
     async def _wait(self) -> None:
         """Until an event comes, or the core wants to be woken."""
@@ -80,10 +81,11 @@ class Loop:
         except TimeoutError:
             self.put(ev.Tick())
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._running.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         """An effect that breaks its promise to answer is a bug, and a node with a bug must not go on silently."""
