@@ -13,7 +13,7 @@ from typing import Any, overload
 
 from mpfora.commanding import Commander
 from mpfora.config import EtcdSettings
-from mpfora.errors import EtcdRefused, EtcdUnreachable, NotCarriedOut, TaskExists, WaitTimeout
+from mpfora.errors import EtcdRefused, EtcdUnreachable, MpforaError, NotCarriedOut, TaskExists, WaitTimeout
 from mpfora.etcd import Etcd
 from mpfora.keys import Layout
 from mpfora.kv import StoreError, Unreachable
@@ -37,8 +37,12 @@ class AsyncClient:
     def __init__(
         self, endpoints: str | Sequence[str] | EtcdSettings = "localhost:2379", namespace: str = "mpfora"
     ) -> None:
-        self._etcd = Etcd(endpoints)
-        self._layout = Layout(namespace)
+        """Raises MpforaError for settings that cannot hold."""
+        try:
+            self._etcd = Etcd(endpoints)
+            self._layout = Layout(namespace)
+        except (StoreError, ValueError) as error:
+            raise MpforaError(str(error)) from None
         self._looker = Looker(self._etcd, self._layout)
         self._commander = Commander(self._etcd, self._layout)
         self.endpoints = ",".join(self._etcd.settings.endpoints)

@@ -54,12 +54,14 @@ class Embedded:
     data_dir   its folder
     started    whether this hold started it (otherwise it ran already)
     keeper_pid, etcd_pid   as of now; they change when one was killed and replaced
+    gone       set when it was stopped under its users, or cannot be brought back: it stays away then
     """
 
     def __init__(self, options: KeeperOptions, held: socket.socket, hello: dict[str, Any], started: bool) -> None:
         self._options = options
         self._held = held
         self._closed = threading.Event()
+        self.gone = threading.Event()
         self.data_dir = options.folder
         self.started = started
         self.endpoint: str = hello["endpoint"]
@@ -88,11 +90,13 @@ class Embedded:
                 return
             if last.endswith(BYE):
                 log.warning("the embedded etcd at %s was stopped", self.endpoint)
+                self.gone.set()
                 return
             try:
                 self._replace_keeper()
             except EmbeddedError as error:
                 log.error("the embedded etcd at %s is gone: %s", self.endpoint, error)
+                self.gone.set()
                 return
 
     def _replace_keeper(self) -> None:

@@ -39,6 +39,11 @@ class Where:
     data_dir: str | None = None
     program: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises SettingsError."""
+        if not self.namespace.strip("/ "):
+            raise SettingsError("--namespace", "must not be empty")
+
 
 _OPTIONS = (
     click.option(

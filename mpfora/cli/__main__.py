@@ -1,0 +1,5 @@
+"""`python -m mpfora.cli`."""
+
+from mpfora.cli import main
+
+main()

@@ -1,0 +1,203 @@
+"""The commands about tasks: submit, look, wait, delete, and the messages from pause to sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from mpfora.cli import render
+from mpfora.cli.batch import submit_batch
+from mpfora.cli.inputs import DURATION, PROPS, TIME
+from mpfora.cli.session import Session
+from mpfora.errors import MpforaError
+from mpfora.listing import PENDING, UNREADABLE, TaskInfo
+from mpfora.states import Message, State, Verb
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
+
+
+def bound_options(what: str, default: str = "30s") -> Callable[[Any], Any]:
+    """--no-wait and --timeout for a command that waits until `what`."""
+
+    def add(command: Any) -> Any:
+        command = click.option("--no-wait", is_flag=True, help=f"Do not wait until {what}.")(command)
+        return click.option(
+            "--timeout",
+            type=DURATION,
+            default=default,
+            show_default=True,
+            metavar="S",
+            help="Wait no longer; then exit 124.",
+        )(command)
+
+    return add
+
+
+@click.command()
+@click.argument("task_id", metavar="[ID]", required=False)
+@click.option(
+    "--props", type=PROPS, metavar="JSON|@FILE", help="What the handler gets: a JSON object, or @FILE with one."
+)
+@click.option("--handler", metavar="NAME", help="The handler to run it, for nodes with several.")
+@click.option(
+    "--batch", type=click.File("rb"), metavar="FILE",
+    help='Many tasks: lines of JSON like {"id":"p1","props":{...},"handler":"NAME"}; - is standard input.',
+)  # fmt: skip
+@click.pass_obj
+def submit(session: Session, task_id: str | None, props: Any, handler: str | None, batch: Any) -> int:
+    """Add the task ID, or those of a --batch FILE.
+
+    Exits 1 if the ID exists already. Of a batch, each line that is wrong or exists is reported by its number, and the
+    others are submitted.
+    """
+    if (task_id is None) == (batch is None):
+        raise click.UsageError("give an ID or --batch FILE")
+    if batch is not None:
+        if props is not None:
+            raise click.UsageError("--props and --batch do not go together: each line has its own props")
+        return submit_batch(session, batch, handler)
+    assert task_id is not None
+    session.client().submit(task_id, props, handler)
+    click.echo(f"submitted {task_id}")
+    return 0
+
+
+@click.command("tasks")
+@click.option(
+    "--state",
+    type=click.Choice([PENDING, *(state.value for state in State), UNREADABLE]),
+    help="Those in this state only.",
+)
+@json_option
+@click.pass_obj
+def list_tasks(session: Session, state: str | None, as_json: bool) -> None:
+    """List tasks, finished ones too as long as their state is kept.
+
+    pending is a task that could run and that no node has claimed.
+    """
+    tasks = session.client().tasks(state)
+    if as_json:
+        render.print_json(tasks)
+    else:
+        render.print_tasks(tasks)
+
+
+@click.command("task")
+@click.argument("task_id", metavar="ID")
+@json_option
+@click.pass_obj
+def show_task(session: Session, task_id: str, as_json: bool) -> None:
+    """Show all that is known of the task ID: its errors, its result, and the stack of where it hung."""
+    task = session.client().task(task_id)
+    if as_json:
+        render.print_json([task])
+    else:
+        render.print_task(task)
+
+
+@click.command()
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--timeout", type=DURATION, metavar="S", help="Wait no longer; then exit 124.  [default: for ever]")
+@click.pass_obj
+def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None) -> int:
+    """Wait until the tasks have finished.
+
+    Exits 0 if all completed, 1 if one failed or was killed, 124 if the time is up.
+    """
+    tasks = session.client().wait(dict.fromkeys(task_ids), timeout)
+    for task in tasks:
+        click.echo(f"{task.id} {task.state} {render.detail(task)}".rstrip())
+    return 0 if all(task.completed for task in tasks) else 1
+
+
+@click.command()
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@bound_options("its process is gone")
+@click.pass_obj
+def delete(session: Session, task_ids: tuple[str, ...], timeout: float, no_wait: bool) -> int:
+    """Stop the tasks wherever they run, and remove them with all that is kept of them."""
+    return for_each(task_ids, lambda task_id: _delete(session, task_id, no_wait, timeout))
+
+
+def _delete(session: Session, task_id: str, no_wait: bool, timeout: float) -> None:
+    session.client().delete(task_id, wait=not no_wait, timeout=timeout)
+    click.echo(f"deleted {task_id}")
+
+
+def for_each(task_ids: tuple[str, ...], act: Callable[[str], None]) -> int:
+    """Do it for each; one that is refused does not hold up the others. Returns 1 if one was, 124 if its time was up."""
+    code = 0
+    for task_id in task_ids:
+        try:
+            act(task_id)
+        except MpforaError as error:
+            if len(task_ids) == 1:
+                raise
+            click.echo(f"mpfora: {error}", err=True)
+            code = max(code, 124 if isinstance(error, TimeoutError) else 1)
+    return code
+
+
+_MESSAGES = {
+    Verb.PAUSE: "Stop the task and keep it stopped, until `mpfora run`.",
+    Verb.RUN: "Let a paused or sleeping task run.",
+    Verb.KILL: "End the task for ever, as killed.",
+    Verb.CHECKPOINT: "Ask the running task to save what it would lose.",
+    Verb.RELEASE: "Stop the task here; any node may claim it again.",
+}
+
+
+def _message_command(verb: Verb, text: str) -> click.Command:
+    @click.command(verb.value, help=f"{text}\n\nDone when the task's state says so.")
+    @click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+    @bound_options("it is carried out")
+    @click.pass_obj
+    def command(session: Session, task_ids: tuple[str, ...], timeout: float, no_wait: bool) -> int:
+        return for_each(task_ids, lambda task_id: send(session, task_id, Message(verb), no_wait, timeout))
+
+    return command
+
+
+@click.command()
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--until", type=TIME, metavar="TIME", help="When to run again, like 2026-11-24T10:00:00Z.")
+@click.option("--for", "for_s", type=DURATION, metavar="S", help="How long, like 90s, 10m, 4h.")
+@bound_options("it sleeps")
+@click.pass_obj
+def sleep(
+    session: Session, task_ids: tuple[str, ...], until: float | None, for_s: float | None, timeout: float, no_wait: bool
+) -> int:
+    """Stop the task, and run it again later.
+
+    Done when the task's state says so.
+    """
+    if (until is None) == (for_s is None):
+        raise click.UsageError("give --until TIME or --for S")
+    at = until if until is not None else time.time() + (for_s or 0.0)
+    return for_each(task_ids, lambda task_id: send(session, task_id, Message.sleep(at), no_wait, timeout))
+
+
+def send(session: Session, task_id: str, message: Message, no_wait: bool, timeout: float) -> None:
+    """Raises MpforaError if the task finished in another way than asked."""
+    if no_wait:
+        session.client().command(task_id, message)
+        click.echo(f"asked {task_id} to {message.verb.value}")
+        return
+    task = session.client().command_and_wait(task_id, message, timeout)
+    if task.finished and not _as_asked(task, message):
+        raise MpforaError(f"task {task_id!r}: is {task.state}, so that {message.verb.value} came too late")
+    click.echo(f"{task_id} {task.state} {render.detail(task)}".rstrip())
+
+
+def _as_asked(task: TaskInfo, message: Message) -> bool:
+    return message.verb is Verb.KILL and task.state == State.KILLED
+
+
+COMMANDS = (
+    submit, list_tasks, show_task, wait, delete,
+    *(_message_command(verb, text) for verb, text in _MESSAGES.items()),
+    sleep,
+)  # fmt: skip
