@@ -39,11 +39,6 @@ class Where:
     data_dir: str | None = None
     program: str | None = None
 
-    def __post_init__(self) -> None:
-        """Raises SettingsError."""
-        if not self.namespace.strip("/ "):
-            raise SettingsError("--namespace", "must not be empty")
-
 
 _OPTIONS = (
     click.option(
@@ -144,6 +139,8 @@ def resolve(where: Where, say: Callable[[str], None] | None = None) -> tuple[Etc
     Blocks while etcd starts: called before any event loop. `say` gets the line that tells of the embedded etcd; the
     default writes it to standard error. Raises SettingsError and EmbeddedError.
     """
+    if not where.namespace.strip("/ "):
+        raise SettingsError("--namespace", "must not be empty")
     if where.etcd is not None and where.etcd.strip():
         return etcd_settings(where), None
     for option, value in (("--etcd-cacert", where.cacert), ("--etcd-cert", where.cert), ("--etcd-user", where.user)):
