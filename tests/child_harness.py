@@ -141,7 +141,7 @@ class Child:
                     in_child()
                 fds = ForkFds(control.fileno(), output, self.stacks)
                 enter(self.order, fds, handler, slots(), [self.socket.fileno(), self.pipe, *close_fds])
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - nothing may return into the test
                 traceback.print_exc()
             finally:
                 os._exit(99)
@@ -164,7 +164,7 @@ class Child:
         return slots().read(self.order.slot)
 
     def until(self, done: Callable[[Child], Any], limit_s: float = LIMIT_S) -> Any:
-        """Collect until `done` says something true, and return that. Fails after limit_s, and if the child ends before."""
+        """Collect until `done` says something true, and return that. Fails after limit_s, or if the child ends."""
         end = time.monotonic() + limit_s
         while not (answer := done(self)):
             assert time.monotonic() < end, f"nothing came of it in {limit_s} s: {self.frames} {self.output!r}"
@@ -234,7 +234,8 @@ class Child:
         if not self._reads:
             time.sleep(timeout_s)
             return False
-        ready, _, _ = select.select([self.socket, self.pipe], [], [], timeout_s)
+        sources: list[Any] = [self.socket, self.pipe]
+        ready, _, _ = select.select(sources, [], [], timeout_s)
         got = False
         for source in ready:
             if source is self.socket:

@@ -30,6 +30,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -75,6 +76,8 @@ def enter(
     code = CANNOT_REPORT
     try:
         code = _live(order, fds, handler, slots, close_fds)
+    except BaseException:  # noqa: BLE001 - nothing may return into the zygote
+        traceback.print_exc()
     finally:
         os._exit(code)
 
