@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -118,9 +118,9 @@ class Etcd:
         self._note(answer.header.revision)
         return wire.decode_txn(txn, answer)
 
-    async def submit(self, txn: Txn, subject: str) -> TxnResult:
+    def submit(self, txn: Txn, subject: str) -> Awaitable[TxnResult]:
         """Run one transaction, gathered with others into one request: see Batcher.submit."""
-        return await self._batcher.submit(txn, subject)
+        return self._batcher.submit(txn, subject)
 
     async def list_prefix(self, prefix: str) -> Listing:
         """Every key that begins with `prefix`, which ends in a slash."""

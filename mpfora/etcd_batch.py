@@ -13,10 +13,6 @@ from typing import NamedTuple
 
 from mpfora.kv import (
     AccessDenied,
-    Delete,
-    DeletePrefix,
-    Get,
-    Op,
     OutOfSpace,
     Put,
     StoreError,
@@ -162,25 +158,27 @@ def _set_error(answer: asyncio.Future[TxnResult], error: StoreError) -> None:
 
 def ops_of(txn: Txn) -> int:
     """What etcd counts against its limit: the longest of the three lists, and the deepest nested one on top."""
-    nested = [ops_of(op) for op in (*txn.success, *txn.failure) if type(op) is Txn]
-    return max(len(txn.compares), len(txn.success), len(txn.failure)) + max(nested, default=0)
+    nested = 0
+    for op in txn.success + txn.failure:
+        if type(op) is Txn:
+            nested = max(nested, ops_of(op))
+    return nested + max(len(txn.compares), len(txn.success), len(txn.failure))
 
 
 def size_of(txn: Txn) -> int:
     """About how many bytes it takes in a request."""
-    compares = sum(len(compare.key) + 24 for compare in txn.compares)
-    return compares + sum(map(_size_of_op, txn.success)) + sum(map(_size_of_op, txn.failure)) + 16
+    size = 16
+    for compare in txn.compares:
+        size += len(compare.key) + 24
+    for op in txn.success + txn.failure:
+        if type(op) is Txn:
+            size += size_of(op)
+        elif type(op) is Put:
+            size += len(op.key) + 32 + (len(op.value) if op.value.isascii() else _utf8_length(op.value))
+        else:
+            size += len(op[0]) + 24
+    return size
 
 
-def _size_of_op(op: Op) -> int:
-    match op:
-        case Put(key, value):
-            return len(key) + _bytes_of(value) + 32
-        case Delete(key) | DeletePrefix(key) | Get(key):
-            return len(key) + 24
-        case Txn():
-            return size_of(op)
-
-
-def _bytes_of(value: bytes | str) -> int:
-    return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
+def _utf8_length(value: bytes | str) -> int:
+    return len(value) if isinstance(value, bytes) else len(value.encode())

@@ -57,37 +57,51 @@ _TARGETS = {
 }
 
 
-def _encode_compare(compare: Compare) -> Any:
-    return rpc.Compare(
-        key=encode_key(compare.key),
-        target=_TARGETS[compare.target],
-        result=_RELATIONS[compare.relation],
-        **{compare.target: compare.to},
-    )
-
-
-def _encode_op(op: Op) -> Any:
-    match op:
-        case Put(key, value, lease):
-            data = value.encode() if isinstance(value, str) else value
-            return rpc.RequestOp(request_put=rpc.PutRequest(key=encode_key(key), value=data, lease=lease))
-        case Delete(key):
-            return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=encode_key(key)))
-        case DeletePrefix(prefix):
-            end = encode_key(prefix_end(prefix))
-            return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=encode_key(prefix), range_end=end))
-        case Get(key):
-            return rpc.RequestOp(request_range=rpc.RangeRequest(key=encode_key(key)))
-        case Txn():
-            return rpc.RequestOp(request_txn=encode_txn(op))
-
-
 def encode_txn(txn: Txn) -> Any:
-    return rpc.TxnRequest(
-        compare=[_encode_compare(compare) for compare in txn.compares],
-        success=[_encode_op(op) for op in txn.success],
-        failure=[_encode_op(op) for op in txn.failure],
-    )
+    request = rpc.TxnRequest()
+    _fill_txn(request, txn)
+    return request
+
+
+# Messages are filled in place: making each by its constructor and copying it into its place takes three times as long,
+# and this is where most of a claim's CPU time went.
+
+
+def _fill_txn(request: Any, txn: Txn) -> None:
+    for compare in txn.compares:
+        _fill_compare(request.compare.add(), compare)
+    for op in txn.success:
+        _fill_op(request.success.add(), op)
+    for op in txn.failure:
+        _fill_op(request.failure.add(), op)
+
+
+def _fill_compare(message: Any, compare: Compare) -> None:
+    message.key = encode_key(compare.key)
+    message.target = _TARGETS[compare.target]
+    message.result = _RELATIONS[compare.relation]
+    setattr(message, compare.target, compare.to)
+
+
+def _fill_op(message: Any, op: Op) -> None:
+    if isinstance(op, Get):
+        message.request_range.key = encode_key(op.key)
+    elif isinstance(op, Put):
+        _fill_put(message.request_put, op)
+    elif isinstance(op, Delete):
+        message.request_delete_range.key = encode_key(op.key)
+    elif isinstance(op, DeletePrefix):
+        message.request_delete_range.key = encode_key(op.prefix)
+        message.request_delete_range.range_end = encode_key(prefix_end(op.prefix))
+    else:
+        message.request_txn.SetInParent()  # even if it is empty
+        _fill_txn(message.request_txn, op)
+
+
+def _fill_put(message: Any, put: Put) -> None:
+    message.key = encode_key(put.key)
+    message.value = put.value.encode() if isinstance(put.value, str) else put.value
+    message.lease = put.lease
 
 
 def encode_watch(start: str, end: str, from_revision: int) -> Any:
@@ -105,25 +119,23 @@ def decode_kv(kv: Any) -> KV:
 
 
 def _decode_answer(op: Op, answer: Any, revision: int) -> Answer:
-    match op:
-        case Put():
-            return None
-        case Delete() | DeletePrefix():
-            deleted: int = answer.response_delete_range.deleted
-            return deleted
-        case Get():
-            kvs = answer.response_range.kvs
-            return decode_kv(kvs[0]) if kvs else None
-        case Txn():
-            return decode_txn(op, answer.response_txn, revision)
+    if isinstance(op, Put):
+        return None
+    if isinstance(op, Get):
+        kvs = answer.response_range.kvs
+        return decode_kv(kvs[0]) if kvs else None
+    if isinstance(op, Txn):
+        return decode_txn(op, answer.response_txn, revision)
+    deleted: int = answer.response_delete_range.deleted
+    return deleted
 
 
 def decode_txn(txn: Txn, answer: Any, revision: int | None = None) -> TxnResult:
     """`revision` is given for a nested one: only the outermost header tells it."""
     revision = answer.header.revision if revision is None else revision
     ops = txn.success if answer.succeeded else txn.failure
-    answers = tuple(_decode_answer(op, found, revision) for op, found in zip(ops, answer.responses, strict=True))
-    return TxnResult(answer.succeeded, revision, answers)
+    answers = [_decode_answer(op, found, revision) for op, found in zip(ops, answer.responses, strict=True)]
+    return TxnResult(answer.succeeded, revision, tuple(answers))
 
 
 def decode_event(event: Any) -> Event:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from mpfora.model import Member, Wants
@@ -163,6 +164,7 @@ def _strings(values: Mapping[str, Any], name: str, what: str) -> dict[str, str]:
 # -- owner ------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def format_owner(node: str, missed: str | None = None) -> str:
     return format_json({"node": node} if missed is None else {"node": node, "missed": missed})
 

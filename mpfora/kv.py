@@ -11,7 +11,7 @@ The operations are named tuples and not dataclasses: tens of thousands are made 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Store(Protocol):
     async def txn(self, txn: Txn) -> TxnResult:
         """Run one transaction."""
 
-    async def submit(self, txn: Txn, subject: str) -> TxnResult:
+    def submit(self, txn: Txn, subject: str) -> Awaitable[TxnResult]:
         """Run one transaction, perhaps together with others in one request. Those of one subject run one after
         another, in the order of the calls; those of different subjects must have no key in common."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from mpfora.kv import KV, Compacted, Lease, LeaseNotFound, Listing, Revision, Txn, TxnResult
@@ -50,8 +50,8 @@ class MemoryKV:
         await asyncio.sleep(0)
         return self.run(txn)
 
-    async def submit(self, txn: Txn, subject: str) -> TxnResult:
-        return await self.txn(txn)
+    def submit(self, txn: Txn, subject: str) -> Awaitable[TxnResult]:
+        return self.txn(txn)
 
     async def list(self, start: str, end: str) -> Listing:
         await asyncio.sleep(0)

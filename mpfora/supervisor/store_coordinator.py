@@ -17,7 +17,7 @@ from typing import Any
 
 from mpfora import kv
 from mpfora.keys import Layout, format_member, format_progress, format_released, parse_member
-from mpfora.kv import KV, Delete, Get, Put, Store, Txn, absent, lease_is
+from mpfora.kv import KV, Delete, Get, Put, Store, Txn, TxnResult, absent, lease_is
 from mpfora.model import Claim, Member
 from mpfora.supervisor.changes import Changes
 from mpfora.supervisor.coordinator import (
@@ -156,31 +156,35 @@ class StoreCoordinator(Coordinator):
     # -- claiming -----------------------------------------------------------------------------------------------------
 
     async def claim(self, claims: Sequence[tuple[str, str | None]]) -> list[ClaimAnswer]:
-        session = self.session
-        answers = await asyncio.gather(
-            *(self._claim_one(session, task_id, missed) for task_id, missed in claims), return_exceptions=True
+        session, submit = self.session, self._store.submit
+        txns = [claim_txn(self._layout, session, task_id, missed) for task_id, missed in claims]
+        results = await asyncio.gather(
+            *(submit(txn, task_id) for txn, (task_id, _) in zip(txns, claims, strict=True)), return_exceptions=True
         )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return [answer for answer in answers if not isinstance(answer, BaseException)]
+        return [
+            won(Claim(task_id, result.revision), result.answers[2:])
+            if isinstance(result, TxnResult) and result.succeeded
+            else await self._not_won(session, task_id, txn, result)
+            for (task_id, _), txn, result in zip(claims, txns, results, strict=True)
+        ]
 
-    async def _claim_one(self, session: Session, task_id: str, missed: str | None) -> ClaimAnswer:
-        txn = claim_txn(self._layout, session, task_id, missed)
+    async def _not_won(
+        self, session: Session, task_id: str, txn: Txn, result: TxnResult | BaseException
+    ) -> ClaimAnswer:
+        """What a claim that did not plainly succeed is. One whose answer was lost is made once more: the owner key
+        tells."""
         try:
-            try:
+            if isinstance(result, kv.Unreachable) and result.sent:
                 result = await self._store.submit(txn, task_id)
-            except kv.Unreachable as error:
-                if not error.sent:
-                    return Unknown(task_id, str(error))
-                result = await self._store.submit(txn, task_id)
-            if not result.succeeded:
-                return await self._adopt(session, task_id, result.answers[0])
+            if isinstance(result, BaseException):
+                raise result
+            if result.succeeded:
+                return won(Claim(task_id, result.revision), result.answers[2:])
+            return await self._adopt(session, task_id, result.answers[0])
         except kv.LeaseNotFound as error:
             raise LeaseLost(str(error)) from None
         except kv.StoreError as error:
             return Unknown(task_id, str(error))
-        return won(Claim(task_id, result.revision), result.answers[2:])
 
     async def _adopt(self, session: Session, task_id: str, owner: kv.Answer) -> ClaimAnswer:
         """Whose claim is it that was found? Ours it is by the lease, whatever became of the answer to it."""
