@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import psutil
+
 from mpfora.linux import boot_ns
+from mpfora.model import Member
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.coordinator import (
@@ -79,15 +83,21 @@ class Effects:
     # -- the store ------------------------------------------------------------------------------------
 
     async def _open_session(self, command: do.OpenSession) -> ev.Event:
-        limit = boot_s() + (0.0 if self._joined else START_LIMIT_S)
+        """Join. At the start the store has START_LIMIT_S to answer, and a former life of this node, killed a moment ago on
+        this machine, has its lease to run out."""
+        patience = boot_s() + (0.0 if self._joined else START_LIMIT_S)
+        former_life = boot_s() + command.ttl_s + 2.0
         while True:
             sent = boot_s()
             try:
                 ttl = await self._coordinator.open(command.member, command.ttl_s)
             except NameTaken as error:
-                return ev.SessionRefused(error.holder.host, error.holder.pid)
+                if boot_s() > former_life or not _is_dead(error.holder):
+                    return ev.SessionRefused(error.holder.host, error.holder.pid)
+                log.info("waiting for the lease of a former life of this node (pid %d) to run out", error.holder.pid)
+                await asyncio.sleep(0.5)
             except Unreachable as error:
-                if boot_s() > limit:
+                if boot_s() > patience:
                     return ev.SessionFailed(str(error))
                 await asyncio.sleep(0.2)
             except CoordinatorError as error:
@@ -179,6 +189,11 @@ class Effects:
 
     def _fork(self, c: do.Fork) -> None:
         self._zygote.fork(c.run, c.task_id, c.handler, c.props_json, c.fence, c.attempt, c.checkpoint_json, c.limits)
+
+
+def _is_dead(holder: Member) -> bool:
+    """Whether a node that ran on this very machine is gone. A pid of another machine says nothing."""
+    return holder.host == socket.gethostname() and holder.pid > 0 and not psutil.pid_exists(holder.pid)
 
 
 def boot_s() -> float:
