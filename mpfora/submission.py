@@ -24,12 +24,19 @@ class NewTask:
     handler: str | None = None
 
 
+def check_task_id(task_id: str) -> str:
+    """The id, if it can be one. A wrong one must never become a part of a key. Raises InvalidTask."""
+    if not isinstance(task_id, str):
+        raise InvalidTask(f"task id {task_id!r}: must be a text, not {type(task_id).__name__}")
+    try:
+        return check_name(task_id)
+    except InvalidName as error:
+        raise InvalidTask(str(error)) from None
+
+
 def format_props(task: NewTask) -> str:
     """The JSON text of its props. Raises InvalidTask, naming the task, for what cannot be submitted."""
-    try:
-        check_name(task.id)
-    except (InvalidName, TypeError) as error:
-        raise InvalidTask(str(error)) from None
+    check_task_id(task.id)
     if task.props is not None and not isinstance(task.props, Mapping):
         raise InvalidTask(f"task {task.id!r}: props must be a JSON object (a dict), not {type(task.props).__name__}")
     try:
@@ -60,10 +67,11 @@ def _with_handler(task: NewTask) -> dict[str, Any]:
 
 def submit_txn(layout: Layout, task: NewTask) -> Txn:
     """Metafora's condition, that there are no props of this id, and further neither a task nor a kept state."""
+    props = format_props(task)
     keys = (layout.props(task.id), layout.task(task.id), layout.state(task.id))
     return Txn(
         compares=tuple(absent(key) for key in keys),
-        success=(Put(layout.task(task.id), b""), Put(layout.props(task.id), format_props(task))),
+        success=(Put(layout.task(task.id), b""), Put(layout.props(task.id), props)),
         failure=(Get(layout.task(task.id)), Get(layout.state(task.id))),
     )
 
