@@ -177,7 +177,7 @@ class Child:
 
     @property
     def output(self) -> str:
-        return self._output.decode()
+        return self._output.decode(errors="replace")
 
     # -- the zygote's part
 

@@ -143,6 +143,8 @@ def _set_up(fds: ForkFds, handler: LoadedHandler, close_fds: Sequence[int]) -> N
 
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
+    faulthandler.disable()  # where it is on already (PYTHONFAULTHANDLER), enable() would not install it anew
+    faulthandler.unregister(signal.SIGUSR2)
     python_has_its_own = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT}
     for number in signal.valid_signals() - python_has_its_own:
         signal.signal(number, signal.SIG_DFL)

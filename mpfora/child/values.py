@@ -105,7 +105,7 @@ def _fault(value: Any, what: str, trusted: frozenset[type]) -> str | None:
         children = [(step, child) for step, child in _children(place.item) if type(child) not in trusted]
         if children and place.is_inside_itself():
             return f"{place.path()}: contains itself"
-        if children and place.depth >= _DEPTH:
+        if place.depth >= _DEPTH and issubclass(type(place.item), dict | list | tuple):
             return f"{what}: nested more than {_DEPTH} deep"
         stack.extend(_Place(child, _step(step), place, place.depth + 1) for step, child in reversed(children))
     return None

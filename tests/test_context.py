@@ -1,0 +1,421 @@
+"""What a handler sees of its run: being asked to stop, waiting, beating, saving, leaving. Every test forks for real."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import psutil
+import pytest
+import zoo
+from child_harness import Child, run, slots
+
+from mpfora import Context, Message, Task, wire
+from mpfora.child.channel import Channel, Gone
+
+
+def tells_and_waits(tell: Any) -> Any:
+    """A handler that says that it is ready, waits for the stop by looking at the flag alone, and returns tell(ctx)."""
+
+    def handler(task: Task, ctx: Context) -> Any:
+        print("ready", flush=True)
+        while not ctx.stopping:
+            time.sleep(0.005)
+        return tell(ctx)
+
+    return handler
+
+
+def stopped(tell: Any, verb: str = "release", until: float | None = None, **stop: Any) -> Any:
+    """What such a handler answered to one stop."""
+    with Child(tells_and_waits(tell)) as child:
+        child.until_printed("ready")
+        child.stop(verb, until, **stop)
+        return child.end()
+
+
+# -- stopping, message, reason, deadline ------------------------------------------------------------------------------
+
+
+def test_nothing_is_asked() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        return [ctx.stopping, ctx.message, ctx.reason, ctx.deadline, ctx.checkpoint_wanted, ctx.wait(0)]
+
+    assert run(handler).result == [False, None, "", None, False, False]
+
+
+@pytest.mark.parametrize(
+    ("verb", "until"), [("release", None), ("pause", None), ("kill", None), ("sleep", 1234.5), ("complete", None)]
+)
+def test_leave_is_the_transition_that_was_asked_for(verb: str, until: float | None) -> None:
+    end = stopped(lambda ctx: ctx.leave(), verb, until)
+    assert end.message == wire.ReturnedMessage(verb, until)
+
+
+def test_message_and_reason() -> None:
+    end = stopped(lambda ctx: [ctx.message.verb, ctx.message.until, ctx.reason], "sleep", 99.0, why="rebalance")
+    assert end.result == ["sleep", 99.0, "rebalance"]
+
+
+def test_leave_unasked_is_a_release() -> None:
+    assert run(lambda task, ctx: ctx.leave()).message == wire.ReturnedMessage("release")
+
+
+def test_leave_with_a_checkpoint() -> None:
+    assert run(lambda task, ctx: ctx.leave(checkpoint={"at": 1})).message.checkpoint_json == '{"at":1}'
+    assert run(lambda task, ctx: ctx.leave(checkpoint=None)).message.checkpoint_json == "null"
+
+
+def test_leave_with_a_bad_checkpoint() -> None:
+    assert 'checkpoint["a"]: set is no JSON' in run(lambda task, ctx: ctx.leave(checkpoint={"a": {1}})).failed.text
+    assert "limit is 524288" in run(lambda task, ctx: ctx.leave(checkpoint="x" * 600_000)).failed.text
+
+
+def test_another_message_than_the_one_asked_for() -> None:
+    assert stopped(lambda ctx: Message.sleep(5.0), "release").message == wire.ReturnedMessage("sleep", 5.0)
+
+
+def test_the_last_stop_wins() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        print("ready", flush=True)
+        while ctx.reason != "second":
+            ctx.wait(0)
+            time.sleep(0.005)
+        return ctx.leave()
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.stop("pause", why="first")
+        child.stop("kill", why="second")
+        assert child.end().message.verb == "kill"
+
+
+def test_deadline_counts_from_the_asking() -> None:
+    """Also when the frame is read late: the handler was busy."""
+
+    def tell(ctx: Context) -> Any:
+        time.sleep(0.5)
+        assert ctx.deadline is not None
+        return ctx.deadline - time.monotonic()
+
+    left = stopped(tell, within_s=10.0).result
+    assert 5.0 < left < 9.5001
+
+
+def test_deadline_where_nobody_wrote_down_the_time() -> None:
+    def tell(ctx: Context) -> Any:
+        assert ctx.deadline is not None
+        return ctx.deadline - time.monotonic()
+
+    with Child(tells_and_waits(tell)) as child:
+        child.until_printed("ready")
+        child.send(wire.Stop("release", None, "", 10.0))
+        slots().words[slots().word_index(1) + 2] = 1
+        assert 5.0 < child.end().result <= 10.0
+
+
+def test_a_flag_whose_frame_never_comes_is_a_release() -> None:
+    with Child(tells_and_waits(lambda ctx: ctx.leave(checkpoint=1))) as child:
+        child.until_printed("ready")
+        slots().ask_stop(1)
+        assert child.end().message == wire.ReturnedMessage("release", None, "1")
+
+
+def test_a_verb_that_is_unknown_is_a_release() -> None:
+    assert stopped(lambda ctx: ctx.leave(), "levitate").message.verb == "release"
+    assert stopped(lambda ctx: ctx.leave(), "sleep").message.verb == "release"
+
+
+# -- wait -------------------------------------------------------------------------------------------------------------
+
+
+def test_wait_returns_early() -> None:
+    with Child(zoo.sleep) as child:
+        child.until_printed("sleeping")
+        child.stop("pause")
+        assert child.end(limit_s=5).message.verb == "pause"
+
+
+def test_wait_takes_its_time() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        start = time.monotonic()
+        return [ctx.wait(0.2), time.monotonic() - start >= 0.2, ctx.wait(0), ctx.wait(-1)]
+
+    assert run(handler).result == [False, True, False, False]
+
+
+def test_waiting_costs_no_cpu() -> None:
+    with Child(zoo.sleep) as child:
+        child.until_printed("sleeping")
+        process = psutil.Process(child.pid)
+        child.until(lambda _: process.status() == psutil.STATUS_SLEEPING)
+        before = process.num_ctx_switches().voluntary
+        time.sleep(0.4)
+        assert process.num_ctx_switches().voluntary - before <= 1
+
+
+def test_wait_from_many_threads() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        answers: list[bool] = []
+        threads = [threading.Thread(target=lambda: answers.append(ctx.wait(60))) for _ in range(8)]
+        threads += [threading.Thread(target=lambda n=n: answers.append(not ctx.wait(0.05 * n))) for n in (1, 2, 3)]
+        for thread in threads:
+            thread.start()
+        while len(answers) < 3:  # those that wait shortly give the reading on to others
+            time.sleep(0.01)
+        print("ready", flush=True)
+        for thread in threads:
+            thread.join()
+        return [len(answers), all(answers), ctx.message is not None]
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.stop()
+        assert child.end(limit_s=10).result == [11, True, True]
+
+
+def test_a_checkpoint_message_does_not_end_a_wait() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        print("ready", flush=True)
+        return [ctx.wait(0.3), ctx.checkpoint_wanted]
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.send(wire.WantCheckpoint())
+        assert child.end().result == [False, True]
+
+
+def test_wait_in_a_forked_process() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        pid = os.fork()
+        if pid == 0:
+            print("ready", flush=True)
+            os._exit(7 if ctx.wait(60) and ctx.stopping else 1)
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.stop()
+        assert child.end(limit_s=5).result == 7
+
+
+def test_wait_without_descriptors() -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        os.closerange(3, 4096)
+        os.write(1, b"ready\n")
+        os._exit(9 if ctx.wait(60) else 1)
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        slots().ask_stop(1)
+        assert child.end(limit_s=5).exit_code == 9
+
+
+def test_wait_survives_garbage_and_a_supervisor_that_is_gone() -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        os.write(1, b"ready\n")
+        os._exit(9 if ctx.wait(60) else 1)
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.socket.sendall(b"\xff" * 64)
+        slots().ask_stop(1)
+        assert child.end(limit_s=5).exit_code == 9
+
+
+# -- beat -------------------------------------------------------------------------------------------------------------
+
+
+def test_beats_progress_and_note() -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        ctx.beat()
+        ctx.beat(0.25, "reading ü")
+        ctx.beat(note="x" * 1000)
+        ctx.beat(1)
+
+    beat = run(handler).beat
+    assert beat.beats == 4
+    assert beat.progress == 1.0
+    assert beat.note == "x" * 224
+
+
+@pytest.mark.parametrize(("given", "kept"), [(-1, 0.0), (1.0001, 1.0), (float("inf"), 1.0), (True, 1.0), (0, 0.0)])
+def test_progress_is_cut(given: float, kept: float) -> None:
+    assert run(lambda task, ctx: ctx.beat(given)).beat.progress == kept
+
+
+@pytest.mark.parametrize("given", [float("nan"), "half", 1j, object()])
+def test_progress_that_is_no_number_is_refused_and_still_counts_as_a_beat(given: Any) -> None:
+    end = run(lambda task, ctx: ctx.beat(given))
+    assert end.failed.kind in ("builtins.ValueError", "builtins.TypeError")
+    assert end.beat.beats == 1
+    assert end.beat.progress is None
+
+
+def test_beats_of_other_threads_and_processes() -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        thread = threading.Thread(target=ctx.beat)
+        thread.start()
+        thread.join()
+        if os.fork() == 0:
+            ctx.beat(0.5)
+            os._exit(0)
+        os.wait()
+
+    beat = run(handler).beat
+    assert (beat.beats, beat.progress) == (2, 0.5)
+
+
+# -- save -------------------------------------------------------------------------------------------------------------
+
+
+def test_saves_arrive_in_order_before_the_result() -> None:
+    end = run(zoo.flood_saves, props={"saves": 500})
+    assert [save["n"] for save in end.saves] == list(range(500))
+    assert end.result == 500
+
+
+def test_saves_of_many_threads_are_whole() -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        threads = [threading.Thread(target=lambda n=n: [ctx.save([n] * 50_000) for _ in range(5)]) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    saves = run(handler).saves
+    assert sorted(save[0] for save in saves) == sorted(list(range(4)) * 5)
+    assert all(save == [save[0]] * 50_000 for save in saves)
+
+
+def test_a_checkpoint_of_the_largest_size_and_one_above() -> None:
+    def handler(task: Task, ctx: Context) -> str:
+        ctx.save("x" * (512 * 1024 - 2))
+        with pytest.raises(ValueError, match="524289 bytes of JSON; the limit is 524288"):
+            ctx.save("x" * (512 * 1024 - 1))
+        return "fine"
+
+    end = run(handler)
+    assert end.result == "fine"
+    assert len(end.saves) == 1
+
+
+def test_a_checkpoint_that_is_no_json() -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        ctx.save([object()])
+
+    assert "checkpoint[0]: object is no JSON" in run(handler).failed.text
+
+
+def test_save_answers_a_wanted_checkpoint() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        print("ready", flush=True)
+        while not ctx.checkpoint_wanted:
+            time.sleep(0.005)
+        ctx.save({"now": 1})
+        return ctx.checkpoint_wanted
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.send(wire.WantCheckpoint())
+        end = child.end()
+    assert end.result is False
+    assert end.saves == [{"now": 1}]
+
+
+def test_save_in_a_forked_process_is_refused() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        if os.fork() == 0:
+            try:
+                ctx.save(1)
+            except OSError as error:
+                print(error, flush=True)
+            os._exit(0)
+        os.wait()
+        ctx.save(2)
+
+    end = run(handler)
+    assert end.saves == [2]
+    assert "only the task's own process" in end.output
+
+
+def test_save_without_descriptors_says_so() -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        os.closerange(3, 4096)
+        try:
+            ctx.save(1)
+        except OSError as error:
+            print(error, flush=True)
+        print(ctx.stopping, ctx.wait(0.01), ctx.checkpoint_wanted, ctx.leave().verb, flush=True)
+
+    end = run(handler)
+    assert "the handler closed the control socket" in end.output
+    assert "False False False release" in end.output
+
+
+# -- log --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_goes_to_stderr_once() -> None:
+    def quiet() -> None:
+        logging.getLogger().handlers.clear()
+
+    def handler(task: Task, ctx: Context) -> str:
+        ctx.log.info("page %d", 3)
+        ctx.log.debug("not this")
+        return ctx.log.name
+
+    end = run(handler, in_child=quiet)
+    assert end.output == "INFO: page 3\n"
+    assert end.result == "mpfora.task.t1"
+
+
+def test_the_log_goes_where_the_handlers_modules_say(capfd: pytest.CaptureFixture[str]) -> None:
+    def handler(task: Task, ctx: Context) -> None:
+        logging.getLogger().handlers.clear()
+        logging.basicConfig(format="mine %(name)s %(message)s", level=logging.INFO)
+        ctx.log.info("x")
+
+    assert run(handler).output == "mine mpfora.task.t1 x\n"
+
+
+# -- the channel itself -----------------------------------------------------------------------------------------------
+
+
+def channels() -> tuple[Channel, socket.socket]:
+    ours, theirs = socket.socketpair()
+    return Channel(ours.detach()), theirs
+
+
+def test_a_supervisor_that_does_not_read_bounds_a_send() -> None:
+    channel, theirs = channels()
+    with theirs:
+        with pytest.raises(Gone, match="does not read"):
+            channel.send(wire.Save("x" * 4_000_000), 0.05)
+        with pytest.raises(Gone, match="does not read"):
+            channel.send(wire.Save("1"), 0.05)
+        assert not channel.usable
+
+
+def test_a_default_timeout_of_sockets_changes_nothing() -> None:
+    socket.setdefaulttimeout(30)
+    try:
+        channel, theirs = channels()
+    finally:
+        socket.setdefaulttimeout(None)
+    with theirs:
+        assert channel.receive() == []
+
+
+def test_frames_before_the_end_of_the_stream_are_not_lost() -> None:
+    channel, theirs = channels()
+    theirs.sendall(wire.format_frame(wire.Stop("pause", None, "", 1.0)))
+    theirs.close()
+    assert channel.receive() == [wire.Stop("pause", None, "", 1.0)]
+    with pytest.raises(Gone, match="closed"):
+        channel.receive()
