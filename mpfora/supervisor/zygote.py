@@ -109,6 +109,7 @@ class Zygote:
         if self._process is not None:
             raise RuntimeError("this zygote runs already")
         linux.raise_nofile_limit()
+        self._was_subreaper = linux.is_child_subreaper()
         linux.set_child_subreaper()
         process = self._execute()
         word = await self._hear(process)
@@ -195,6 +196,7 @@ class Zygote:
             self._end(run, Death(killed_for=Cause.ZYGOTE_LOST, note=reason), Usage())
         self._output.close()
         self._slots.close()
+        linux.set_child_subreaper(self._was_subreaper)
         self._process = None
         if not (self._is_closing or is_told):
             self._on_event(ZygoteLost(reason))

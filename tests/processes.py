@@ -1,0 +1,62 @@
+"""No test leaves a process behind: what the tests start carries a mark, and a fixture looks for it after each test."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from mpfora import processes
+from mpfora.processes import ProcStat, Snapshot
+
+#: in the environment of everything that this test process executes from now on
+MARK = "MPFORA_TEST"
+_mark = uuid.uuid4().hex
+os.environ[MARK] = _mark
+
+#: how long a process may take to go that was told to, or killed
+_PATIENCE_S = 5.0
+
+
+def running() -> list[ProcStat]:
+    """Live processes that descend from this one or carry its mark."""
+    snapshot = Snapshot(processes.processes())
+    found = {stat.pid: stat for stat in snapshot.tree(os.getpid())[1:]}
+    found |= {pid: stat for pid, stat in snapshot.by_pid.items() if _is_marked(pid)}
+    found.pop(os.getpid(), None)
+    return [stat for stat in found.values() if not stat.is_zombie]
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    return "gone"
+
+
+@pytest.fixture(autouse=True)
+def no_processes_left() -> Iterator[None]:
+    """Fails a test that leaves a process; what was there before (a server of the session) may stay."""
+    before = {(stat.pid, stat.started) for stat in running()}
+    yield
+    until = time.monotonic() + _PATIENCE_S
+    while (left := _new(before)) and time.monotonic() < until:
+        time.sleep(0.01)
+    if left:
+        lines = [f"{stat.pid} ({stat.state}, parent {stat.ppid}): {command_line(stat.pid)}" for stat in left]
+        for stat in left:
+            processes.kill_other(stat)
+        pytest.fail("processes were left behind:\n" + "\n".join(lines))
+
+
+def _new(before: set[tuple[int, int]]) -> list[ProcStat]:
+    return [stat for stat in running() if (stat.pid, stat.started) not in before]
+
+
+def _is_marked(pid: int) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        return f"{MARK}={_mark}".encode() in file.read().split(b"\0")
+    return False

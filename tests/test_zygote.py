@@ -1,0 +1,492 @@
+"""The zygote with real processes and signals: every run ends once, with the right cause, and nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import no_processes_left  # noqa: F401
+from zygote_harness import Node, is_alive, node, patience, wait_dead
+
+from mpfora import linux
+from mpfora.handler_spec import parse_spec
+from mpfora.outcome import Cause
+from mpfora.states import Message, Verb
+from mpfora.supervisor.events import ChildExited, ChildStarted, ZygoteLost
+from mpfora.supervisor.zygote import HandlerImportError, Zygote, ZygoteStartError
+
+pytestmark = pytest.mark.timeout(60)
+
+
+# -- ordinary ends ----------------------------------------------------------------------------------------------------
+
+
+async def test_ends_of_a_run() -> None:
+    async with node("ok raises exit3 segfault") as n:
+        done = await n.run("ok", {"a": 1})
+        assert (done.cause, done.exit_code) == (Cause.COMPLETED, 0)
+        assert done.message is not None
+        assert done.message.result == {"props": {"a": 1}}
+        assert done.usage.max_rss > 0
+        raised = await n.run("raises")
+        assert (raised.cause, raised.error_kind) == (Cause.RAISED, "builtins.ValueError")
+        exited = await n.run("exit3")
+        assert (exited.cause, exited.exit_code) == (Cause.EXITED, 3)
+        signalled = await n.run("segfault")
+        assert (signalled.cause, signalled.signal) == (Cause.SIGNALLED, signal.SIGSEGV)
+        assert "segfault" in signalled.stack
+
+
+async def test_started_comes_before_the_end_and_names_the_process() -> None:
+    async with node("whoami") as n:
+        outcome = await n.run("whoami")
+        assert outcome.message is not None
+        says = outcome.message.result
+        assert [type(event) for event in n.events] == [ChildStarted, ChildExited]
+        assert says["pid"] == says["sid"] == await n.child_pid(1)
+        assert says["ppid"] == n.pid
+
+
+async def test_a_child_has_no_descriptor_of_others() -> None:
+    async with node("sleep descriptors") as n:
+        for _ in range(3):
+            await n.fork_to("sleeping", "sleep")
+        outcome = await n.run("descriptors")
+        assert outcome.message is not None
+        kinds = sorted(text.split(":")[0] for text in outcome.message.result.values())
+        # stdin; stdout and stderr; control socket; stacks
+        assert kinds == ["/dev/null 0", "/memfd", "pipe", "pipe", "socket"], outcome.message.result
+
+
+async def test_output_goes_by_lines_with_the_task() -> None:
+    async with node("noisy_stray") as n:
+        await n.run("noisy_stray")
+        assert n.lines["t1"] == [f"line {number}" for number in range(10)] + ["no newline at the end"]
+        assert n.lines[""] == ["the zoo is imported"]
+
+
+async def test_saves_are_coalesced_and_the_last_one_comes_before_the_end() -> None:
+    async with node("saves") as n:
+        await n.run("saves")
+        assert json.loads(n.saves(1)[-1]) == {"number": 999}
+        assert isinstance(n.events[-1], ChildExited)
+
+
+async def test_asked_to_stop() -> None:
+    async with node("waits") as n:
+        run = await n.fork_to("waiting", "waits")
+        n.zygote.ask_stop(run, Message(Verb.PAUSE), "paused by a command", 5)
+        outcome = await n.outcome(run)
+        assert outcome.cause is Cause.RELEASED
+        assert outcome.message == Message(Verb.PAUSE, checkpoint_json='{"at":7}')
+
+
+async def test_progress_and_usage() -> None:
+    async with node("beats") as n:
+        run = await n.fork_to("no more", "beats", {"number": 3})
+        beat = n.zygote.progress(run)
+        assert beat is not None
+        assert (beat.beats, beat.note) == (3, "note")
+        assert n.zygote.usage(run) is None
+        await n.killed(run, dump=False)
+        assert n.zygote.progress(run) is None
+
+
+async def test_an_unknown_handler_is_a_failed_start() -> None:
+    async with node("ok") as n:
+        outcome = await n.run("nobody")
+        assert outcome.cause is Cause.START_FAILED
+        assert "nobody" in outcome.error
+
+
+async def test_a_handler_that_cannot_be_imported() -> None:
+    zygote = Zygote([parse_spec("zygote_zoo:missing")], "n", lambda _: None, lambda *_: None)
+    with pytest.raises(HandlerImportError) as caught:
+        await zygote.start()
+    assert caught.value.spec == "zygote_zoo:missing"
+    assert "missing" in caught.value.traceback
+    await zygote.close()
+
+
+async def test_a_zygote_that_takes_too_long_to_start() -> None:
+    zygote = Zygote(
+        [parse_spec("zygote_zoo:ok")], "n", lambda _: None, lambda *_: None, patience=patience(start_s=0.001)
+    )
+    with pytest.raises(ZygoteStartError, match="importing the handlers took over"):
+        await zygote.start()
+
+
+# -- kills ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_deadlock_is_killed_with_its_stack() -> None:
+    async with node("deadlock") as n:
+        outcome = await n.killed(await n.fork_to("locked", "deadlock"))
+        assert (outcome.cause, outcome.signal) == (Cause.STOP_TIMEOUT, signal.SIGKILL)
+        assert 'zygote_zoo.py", line' in outcome.stack
+        assert "in deadlock" in outcome.stack
+
+
+async def test_without_a_dump_there_is_no_stack() -> None:
+    async with node("deadlock") as n:
+        outcome = await n.killed(await n.fork_to("locked", "deadlock"), Cause.LOST_CLAIM, dump=False)
+        assert (outcome.cause, outcome.stack) == (Cause.LOST_CLAIM, "")
+
+
+async def test_one_that_blocks_all_signals_is_killed_with_its_place_in_the_kernel() -> None:
+    async with node("block_signals") as n:
+        outcome = await n.killed(await n.fork_to("blocked", "block_signals"))
+        assert outcome.cause is Cause.STOP_TIMEOUT
+        assert "wrote no stack" in outcome.stack
+        assert "wchan" in outcome.stack
+
+
+async def test_a_kill_without_dump_hastens_one_that_dumps() -> None:
+    async with node("block_signals") as n:
+        run = await n.fork_to("blocked", "block_signals")
+        n.zygote.kill(run, Cause.STALLED)
+        outcome = await n.killed(run, Cause.LOST_CLAIM, dump=False)
+        assert outcome.cause is Cause.STALLED
+        assert "wchan" not in outcome.stack
+
+
+async def test_one_that_stopped_itself_tells_where() -> None:
+    async with node("stop_self") as n:
+        outcome = await n.killed(await n.fork_to("stopping", "stop_self"))
+        assert "in stop_self" in outcome.stack
+
+
+async def test_one_that_closed_all_its_descriptors_runs_on_and_is_killed() -> None:
+    async with node("close_all") as n:
+        outcome = await n.run("close_all")
+        assert outcome.cause is Cause.EXITED
+
+
+async def test_a_kill_of_one_that_has_ended_means_nothing() -> None:
+    async with node("ok") as n:
+        await n.run("ok")
+        n.zygote.kill(1, Cause.STOP_TIMEOUT)
+        n.zygote.kill(77, Cause.STOP_TIMEOUT)
+        assert (await n.run("ok")).cause is Cause.COMPLETED
+
+
+async def test_a_hundred_are_killed_at_once() -> None:
+    async with node("sleep") as n:
+        runs = [n.fork("sleep") for _ in range(100)]
+        for run in runs:
+            await n.line(run, "sleeping")
+        for run in runs:
+            n.zygote.kill(run, Cause.STOP_TIMEOUT)
+        outcomes = [await n.outcome(run) for run in runs]
+        assert {outcome.cause for outcome in outcomes} == {Cause.STOP_TIMEOUT}
+        assert sum("in sleep" in outcome.stack for outcome in outcomes) >= 90
+
+
+# -- trees ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_daemon_in_its_own_session_dies_with_its_task(stays: bool) -> None:
+    async with node("daemon") as n:
+        run = await n.fork_to("daemon", "daemon", {"stay": stays})
+        pid = int((await n.line(run, "daemon")).split()[1])
+        outcome = await (n.killed(run) if stays else n.outcome(run))
+        assert not is_alive(pid)
+        assert outcome.cause is (Cause.STOP_TIMEOUT if stays else Cause.COMPLETED)
+
+
+async def test_a_subprocess_left_running_dies_with_its_task() -> None:
+    async with node("subprocess_left") as n:
+        run = await n.fork_to("sleep", "subprocess_left")
+        assert (await n.outcome(run)).cause is Cause.COMPLETED
+        assert not is_alive(int((await n.line(run, "sleep")).split()[1]))
+
+
+async def test_a_fork_bomb_is_cleared_and_holds_up_nobody() -> None:
+    async with node("bomb ok sleep") as n:
+        bystander = await n.fork_to("sleeping", "sleep")
+        run = n.fork("bomb", {"depth": 6})
+        await n.until(lambda: True if n.lines[f"t{run}"].count("boom") == 64 else None, "64 booms")
+        assert (await n.killed(run, dump=False)).cause is Cause.STOP_TIMEOUT
+        assert (await n.run("ok")).cause is Cause.COMPLETED
+        assert n.ends(bystander) == 0
+
+
+async def test_a_process_that_forks_and_goes_again_and_again_is_caught() -> None:
+    async with node("comet") as n:
+        assert (await n.run("comet")).cause is Cause.COMPLETED
+
+
+async def test_a_daemon_whose_task_gave_up_its_orphans_dies_too() -> None:
+    async with node("daemon_unleashed") as n:
+        run = await n.fork_to("daemon", "daemon_unleashed")
+        pid = int((await n.line(run, "daemon")).split()[1])
+        await n.killed(run, dump=False)
+        assert not is_alive(pid)
+
+
+# -- hostile to the supervisor ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", ["\0\0\0\x05abcde", "\xff\xff\xff\xff", '\0\0\0\x10{"frame":"Kill"}', "\0"])
+async def test_garbage_on_the_control_socket_ends_nothing(sent: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with node("garbage") as n:
+        run = await n.fork_to("sent", "garbage", {"bytes": sent})
+        outcome = await n.killed(run)
+        assert outcome.cause is Cause.STOP_TIMEOUT
+        assert "in garbage" in outcome.stack
+        assert ("no frame" in caplog.text) == (sent != "\0")
+
+
+async def test_a_flood_of_output_is_cut_and_counted() -> None:
+    async with node("flood") as n:
+        outcome = await n.run("flood", {"blocks": 300})
+        assert outcome.cause is Cause.COMPLETED
+        lines = n.lines["t1"]
+        notes = [line for line in lines if "lines dropped" in line]
+        dropped = sum(int(note[1:].split()[0]) for note in notes)
+        assert dropped + len(lines) - len(notes) == 300_001
+        assert len(lines) < 5_000
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+async def test_beats_that_stop_are_a_stall() -> None:
+    async with node("beats") as n:
+        outcome = await n.run("beats", {"number": 12}, stall_timeout_s=0.4)
+        assert outcome.cause is Cause.STALLED
+        assert "no more" in n.lines["t1"]
+        assert "in beats" in outcome.stack
+
+
+async def test_cpu_time_that_stops_is_a_stall() -> None:
+    async with node("works") as n:
+        outcome = await n.run("works", {"seconds": 1.2}, stall_timeout_s=0.6, stall_by="cpu")
+        assert outcome.cause is Cause.STALLED
+        assert "idle" in n.lines["t1"]
+        assert outcome.usage.cpu_s > 0.3
+
+
+@pytest.mark.parametrize("handler", ["memory", "memory_below"])
+async def test_a_tree_over_its_memory_limit_is_killed(handler: str) -> None:
+    async with node(handler) as n:
+        outcome = await n.run(handler, {"bytes": 200 << 20}, memory_limit=150 << 20)
+        assert outcome.cause is Cause.MEMORY_LIMIT
+        assert outcome.usage.max_rss > 150 << 20
+
+
+async def test_pages_shared_with_the_zygote_are_not_counted_many_times() -> None:
+    """Six processes with 60 MiB of the zygote's pages each: resident 360 MiB, in truth their share of 60."""
+    async with node("shared_memory ok") as n:
+        run = await n.fork_to("shared", "shared_memory", memory_limit=150 << 20, stall_timeout_s=1.5)
+        outcome = await n.outcome(run)  # two or more looks at the memory later, it is the stall that ends it
+        assert outcome.cause is Cause.STALLED
+        assert outcome.usage.max_rss > 150 << 20
+
+
+# -- the deadline -----------------------------------------------------------------------------------------------------
+
+
+def in_s(seconds: float) -> int:
+    return linux.boot_ns() + int(seconds * 1e9)
+
+
+async def test_when_the_deadline_passes_all_die_and_none_is_forked() -> None:
+    async with node("block_signals ok") as n:
+        runs = [await n.fork_to("blocked", "block_signals") for _ in range(3)]
+        deadline = in_s(0.3)
+        n.zygote.set_deadline(deadline)
+        for run in runs:
+            outcome = await n.outcome(run)
+            assert (outcome.cause, outcome.stack) == (Cause.LOST_CLAIM, "")
+        assert linux.boot_ns() >= deadline
+        assert (await n.run("ok")).cause is Cause.START_FAILED
+        n.zygote.set_deadline(in_s(60))
+        assert (await n.run("ok")).cause is Cause.COMPLETED
+
+
+async def test_a_deadline_that_is_put_off_in_time_kills_nobody() -> None:
+    async with node("sleep ok") as n:
+        run = await n.fork_to("sleeping", "sleep")
+        first = in_s(0.2)
+        n.zygote.set_deadline(first)
+        n.zygote.set_deadline(in_s(60))
+        while linux.boot_ns() < first + 100_000_000:
+            assert (await n.run("ok")).cause is Cause.COMPLETED
+        assert n.ends(run) == 0
+
+
+async def test_a_zygote_that_was_stopped_kills_before_it_hears_of_a_later_deadline() -> None:
+    async with node("sleep ok") as n:
+        run = await n.fork_to("sleeping", "sleep")
+        deadline = in_s(1)
+        n.zygote.set_deadline(deadline)
+        assert (await n.run("ok")).cause is Cause.COMPLETED  # it has heard of the first one
+        os.kill(n.pid, signal.SIGSTOP)
+        n.zygote.set_deadline(in_s(60))
+        await asyncio.sleep((deadline - linux.boot_ns()) / 1e9)
+        os.kill(n.pid, signal.SIGCONT)
+        assert (await n.outcome(run)).cause is Cause.LOST_CLAIM
+
+
+# -- the supervisor's death -------------------------------------------------------------------------------------------
+
+
+class Supervisor:
+    """A supervisor in a process of its own (supervisor_helper.py), to be killed."""
+
+    def __init__(self, *arguments: str) -> None:
+        helper = Path(__file__).with_name("supervisor_helper.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(helper), *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert self.process.stdout is not None
+        says = json.loads(self.process.stdout.readline())
+        self.zygote: int = says["zygote"]
+        self.pids: list[int] = says["pids"]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def test_when_the_supervisor_dies_all_die_and_then_the_will_is_executed(tmp_path: Path) -> None:
+    supervisor = Supervisor("10", str(tmp_path / "will"))
+    supervisor.kill()
+    wait_dead(supervisor.zygote)
+    alive, marked, stdin = (tmp_path / "will").read_text().split("\n", 2)
+    assert (alive, marked) == ("[]", "False")
+    assert stdin == "the secret of the will\n" * 10_000
+    assert not any(map(is_alive, supervisor.pids))
+
+
+def test_a_will_that_was_revoked_is_not_executed(tmp_path: Path) -> None:
+    supervisor = Supervisor("2", str(tmp_path / "will"), "revoke")
+    supervisor.kill()
+    wait_dead(supervisor.zygote)
+    assert not any(map(is_alive, supervisor.pids))
+    assert not (tmp_path / "will").exists()
+
+
+def test_a_supervisor_that_is_stopped_misses_the_deadline(tmp_path: Path) -> None:
+    supervisor = Supervisor("3", str(tmp_path / "will"), "deadline")
+    supervisor.process.send_signal(signal.SIGSTOP)
+    for pid in supervisor.pids:
+        wait_dead(pid)
+    assert is_alive(supervisor.zygote)
+    supervisor.kill()
+    wait_dead(supervisor.zygote)
+
+
+def test_supervisor_and_zygote_killed_at_once(tmp_path: Path) -> None:
+    supervisor = Supervisor("5", str(tmp_path / "will"))
+    supervisor.process.kill()
+    os.kill(supervisor.zygote, signal.SIGKILL)
+    for pid in supervisor.pids:
+        wait_dead(pid)
+    supervisor.kill()
+    assert not (tmp_path / "will").exists()
+
+
+# -- the zygote's own end ---------------------------------------------------------------------------------------------
+
+
+async def lost_and_back(n: Node, runs: list[int], reason: str) -> None:
+    lost = await n.lost()
+    assert reason in lost.reason
+    assert isinstance(n.events[-1], ZygoteLost)
+    for run in runs:
+        assert (await n.outcome(run)).cause is Cause.ZYGOTE_LOST
+    await n.start()
+    assert (await n.run("ok")).cause is Cause.COMPLETED
+
+
+async def test_a_child_that_kills_the_zygote() -> None:
+    async with node("kill_zygote sleep ok") as n:
+        other = await n.fork_to("sleeping", "sleep")
+        pid = await n.child_pid(other)
+        await lost_and_back(n, [n.fork("kill_zygote"), other], "signal 9")
+        assert not is_alive(pid)
+
+
+async def test_a_zygote_that_does_not_answer_is_killed() -> None:
+    async with node("sleep ok", patience=patience(ping_every_s=0.1, ping_s=0.5)) as n:
+        run = await n.fork_to("sleeping", "sleep")
+        os.kill(n.pid, signal.SIGSTOP)
+        await lost_and_back(n, [run], "did not answer")
+
+
+async def test_what_a_dead_zygote_leaves_is_dead_before_the_runs_have_ended() -> None:
+    """Daemons, and tasks that undid what ties them to the zygote."""
+    async with node("daemon daemon_unleashed bomb ok") as n:
+        runs = [
+            await n.fork_to("daemon", "daemon", {"stay": True}),
+            await n.fork_to("daemon", "daemon_unleashed"),
+            await n.fork_to("boom", "bomb", {"depth": 4}),
+        ]
+        pids = [int((await n.line(run, "daemon")).split()[1]) for run in runs[:2]]
+        pids += [await n.child_pid(run) for run in runs]
+        n.zygote.kill_now()
+        await lost_and_back(n, runs, "by the supervisor")
+        assert not any(map(is_alive, pids))
+
+
+async def test_runs_asked_of_a_dead_zygote_end_too() -> None:
+    async with node("ok") as n:
+        os.kill(n.pid, signal.SIGKILL)
+        assert (await n.run("ok")).cause in (Cause.ZYGOTE_LOST, Cause.START_FAILED)
+        await n.lost()
+        assert (await n.run("ok")).cause is Cause.START_FAILED
+
+
+async def test_close_kills_what_is_left_and_says_so() -> None:
+    async with node("sleep block_signals") as n:
+        runs = [await n.fork_to("sleeping", "sleep"), await n.fork_to("blocked", "block_signals")]
+        await n.zygote.close()
+        assert [(await n.outcome(run)).cause for run in runs] == [Cause.STOP_TIMEOUT] * 2
+        assert not is_alive(n.pid)
+        assert not any(isinstance(event, ZygoteLost) for event in n.events)
+
+
+async def test_close_of_a_zygote_that_is_stopped() -> None:
+    async with node("sleep", patience=patience(close_s=0.2)) as n:
+        run = await n.fork_to("sleeping", "sleep")
+        os.kill(n.pid, signal.SIGSTOP)
+        await n.zygote.close()
+        assert (await n.outcome(run)).cause is Cause.ZYGOTE_LOST
+
+
+async def test_signals_from_a_terminal_do_not_reach_the_zygote() -> None:
+    async with node("ok") as n:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGQUIT):
+            os.kill(n.pid, number)
+        assert (await n.run("ok")).cause is Cause.COMPLETED
+        assert os.getsid(n.pid) == n.pid
+
+
+async def test_no_descriptor_is_lost() -> None:
+    async with node("ok sleep exit3") as n:
+        await n.run("ok")
+        before = _open(os.getpid()), _open(n.pid)
+        for _ in range(20):
+            await n.run("ok")
+            await n.run("exit3")
+            await n.killed(n.fork("sleep"), dump=False)
+            await n.run("nobody")
+        assert (_open(os.getpid()), _open(n.pid)) == before
+
+
+def _open(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
