@@ -134,7 +134,7 @@ class Core:
 
     def _zygote_failed(self, event: ev.ZygoteFailed, now: ev.Now) -> list[do.Command]:
         if not self.session.joined_once:
-            return [do.Exit(5, event.traceback + event.error)]
+            return [do.Exit(5, f"{event.error}\n{event.traceback}".strip())]
         return self.zygote.failed(event.error, now.boot_s)
 
     # -- absorb: the session --------------------------------------------------------------------------
