@@ -22,8 +22,8 @@ import grpc
 from etcd3.etcdrpc import rpc_pb2 as rpc
 
 from mpfora import etcd_wire as wire
+from mpfora.batch import Batcher
 from mpfora.config import EtcdSettings
-from mpfora.etcd_batch import Batcher
 from mpfora.etcd_channel import Member, Members, settings_of
 from mpfora.etcd_watch import watch_range
 from mpfora.kv import (

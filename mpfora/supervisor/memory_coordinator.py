@@ -26,7 +26,7 @@ from mpfora.keys import (
 from mpfora.kv import Delete, DeletePrefix, Put, Txn, absent
 from mpfora.model import Member, check_name
 from mpfora.states import Message, TaskState
-from mpfora.supervisor.memory_kv import MemoryKV
+from mpfora.supervisor.memory_kv import MemoryConnection, MemoryKV
 from mpfora.supervisor.store_coordinator import StoreCoordinator
 
 _POLL_S = 0.05
@@ -154,4 +154,4 @@ class MemoryCoordinator(StoreCoordinator):
 
     def __init__(self, store: MemoryStore | None = None) -> None:
         self.store = store or MemoryStore()
-        super().__init__(self.store.kv, self.store.namespace)
+        super().__init__(MemoryConnection(self.store.kv), self.store.namespace)

@@ -1,8 +1,8 @@
 """MemoryKV: etcd's semantics in one process, for tests: revisions, transactions, leases, and watches with a history.
 
-Satisfies mpfora.kv.Store, so that everything above it is the code that runs over a real etcd. Any thread may call it;
-watches run in the event loop that reads them. A lease ends by `expire`, by `revoke`, or by the clock that was passed
-in.
+A MemoryConnection to it satisfies mpfora.kv.Store, so that everything above is the code that runs over a real etcd.
+Any thread may call it; watches run in the event loop that reads them. A lease ends by `expire`, by `revoke`, or by the
+clock that was passed in.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
+from mpfora.batch import Batcher
 from mpfora.kv import KV, Compacted, Lease, LeaseNotFound, Listing, Revision, Txn, TxnResult
 from mpfora.supervisor.ledger import Ledger
 
@@ -44,14 +45,12 @@ class MemoryKV:
         self._lease_ids = itertools.count(0x1000)
         self._watchers: set[_Watcher] = set()
 
-    # -- kv.Store -----------------------------------------------------------------------------------------------------
+    # -- of kv.Store
+    # -----------------------------------------------------------------------------------------------------
 
     async def txn(self, txn: Txn) -> TxnResult:
         await asyncio.sleep(0)
         return self.run(txn)
-
-    def submit(self, txn: Txn, subject: str) -> Awaitable[TxnResult]:
-        return self.txn(txn)
 
     async def list(self, start: str, end: str) -> Listing:
         await asyncio.sleep(0)
@@ -93,9 +92,6 @@ class MemoryKV:
         with self._lock:
             self._granted(lease)
             self.expire_lease(lease)
-
-    async def close(self) -> None:
-        """Others may use the store still: nothing to let go of."""
 
     # -- for tests ----------------------------------------------------------------------------------------------------
 
@@ -166,3 +162,22 @@ class MemoryKV:
         for watcher in self._watchers:
             if not watcher.loop.is_closed():
                 watcher.loop.call_soon_threadsafe(watcher.wake.set)
+
+
+class MemoryConnection:
+    """One node's way to a MemoryKV: its transactions are gathered as they are on the way to a real etcd."""
+
+    def __init__(self, store: MemoryKV) -> None:
+        self.txn = store.txn
+        self.list = store.list
+        self.watch = store.watch
+        self.grant = store.grant
+        self.keepalive = store.keepalive
+        self.revoke = store.revoke
+        self._batcher = Batcher(store.txn)
+
+    def submit(self, txn: Txn, subject: str) -> Awaitable[TxnResult]:
+        return self._batcher.submit(txn, subject)
+
+    async def close(self) -> None:
+        await self._batcher.close()

@@ -1,0 +1,23 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from etcd_server import EtcdServer
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    """One etcd for all tests of the run; each works in a namespace of its own. Tests that break it start their own."""
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A name that no other test has."""
+    return f"test-{secrets.token_hex(6)}"

