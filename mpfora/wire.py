@@ -270,7 +270,7 @@ def parse_frame(body: bytes) -> Frame:
         values = json.loads(body)
         cls = _CLASSES[values.pop("frame")]
         frame: Frame = cls(**values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FrameError(f"not a frame: {body[:80]!r} ({error})") from error
     return frame
 

@@ -73,9 +73,10 @@ Command = Dump | Sigkill
 class _Child:
     limits: Limits
     phase: Phase
-    #: number of beats or CPU seconds when last looked at, and when that last changed
+    #: number of beats or CPU seconds when last looked at, when that last changed, and when it was looked at
     life: float
     life_at: int
+    looked_at: int
     cause: Cause | None = None
     wants_dump: bool = False
     dump_began: int = 0
@@ -101,7 +102,7 @@ class Deadman:
 
     def add(self, run: int, limits: Limits, now: int) -> None:
         """A leader was forked."""
-        self._children[run] = _Child(limits, Phase.LIVE, -1, now)
+        self._children[run] = _Child(limits, Phase.LIVE, -1, now, now)
         if limits.stall_timeout_ns is not None:
             self._stallable[run] = limits.stall_timeout_ns
         if limits.memory_limit is not None:
@@ -130,7 +131,10 @@ class Deadman:
     def saw_life(self, run: int, value: float, now: int) -> None:
         """The run's beats, or the CPU seconds of its whole tree, whichever its limits name."""
         child = self._children.get(run)
-        if child is not None and value != child.life:
+        if child is None:
+            return
+        child.looked_at = now
+        if value != child.life:
             child.life, child.life_at = value, now
 
     def saw_memory(self, run: int, size: int) -> None:
@@ -179,12 +183,15 @@ class Deadman:
         return max(LOOK_LEAST_NS, min(LOOK_MOST_NS, min(timeouts) // LOOKS_PER_TIMEOUT))
 
     def wake_at(self, now: int) -> int | None:
-        """When `decide` is to be called at the latest, apart from looks at life."""
+        """When `decide` is to be called at the latest. With runs to watch it is called regularly, so that a pause of
+        our own shows."""
         times = []
         if self._deadline is not None and not self._is_past(now):
             times.append(self._deadline)
         if self._dumping:
             times.append(now + DUMP_LOOK_NS)
+        if self._stallable:
+            times.append(now + LOOK_MOST_NS)
         return min(times, default=None)
 
     # -- decisions ----------------------------------------------------------------------------------------------------
@@ -195,8 +202,10 @@ class Deadman:
         if self._abandoned is not None or self._is_past(now):
             return self._kill_all(self._abandoned or Cause.LOST_CLAIM)
         for run, timeout in self._stallable.items():
-            if now - self._children[run].life_at >= timeout:
-                self._condemn(run, self._children[run], Cause.STALLED)
+            child = self._children[run]
+            # as of the last look: looks may be rarer than the time-out, on a machine where scans take long
+            if child.looked_at - child.life_at >= timeout:
+                self._condemn(run, child, Cause.STALLED)
         commands = [self._next_command(run, self._children[run], now) for run in list(self._condemned)]
         return [command for command in commands if command is not None]
 
