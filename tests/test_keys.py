@@ -1,0 +1,300 @@
+"""Keys and JSON values: Metafora's byte for byte, ours beside them, and errors that say what would be right."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mpfora.keys import (
+    Layout,
+    format_json,
+    format_member,
+    format_message,
+    format_node_command,
+    format_owner,
+    format_progress,
+    format_released,
+    format_state,
+    parse_member,
+    parse_message,
+    parse_node_command,
+    parse_owner,
+    parse_progress,
+    parse_released,
+    parse_state,
+    parse_wants,
+)
+from mpfora.kv import KV, Event, Revision
+from mpfora.model import Member, Wants
+from mpfora.states import Message, State, TaskError, TaskState, Verb
+from mpfora.supervisor.changes import (
+    Malformed,
+    MemberGone,
+    MemberPut,
+    NodeCommandPut,
+    OwnerGone,
+    OwnerPut,
+    ReaderPut,
+    StateGone,
+    StatePut,
+    TaskCommandGone,
+    TaskCommandPut,
+    TaskGone,
+    TaskPut,
+    WantsPut,
+)
+from mpfora.supervisor.key_changes import parse_change, parse_listing, parse_revision
+
+NS = Layout("primes")
+
+
+@pytest.mark.parametrize("name", ["primes", "/primes", "primes/", " /primes/ "])
+def test_the_layout_is_metaforas(name: str) -> None:
+    layout = Layout(name)
+    assert layout.task("t") == "/primes/tasks/t"
+    assert layout.props("t") == "/primes/tasks/t/props"
+    assert layout.owner("t") == "/primes/tasks/t/owner"
+    assert layout.commands("t") == "/primes/tasks/t/commands"
+    assert layout.state("t") == "/primes/state/t"
+    assert layout.member("n") == "/primes/nodes/n/_metafora"
+    assert layout.node_command("n", "7") == "/primes/nodes/n/commands/7"
+    assert layout.markers("n") == ("/primes/_metafora", "/primes/tasks/_metafora", "/primes/nodes/n/commands/_metafora")
+
+
+def test_our_own_keys_stand_where_no_go_node_looks() -> None:
+    assert NS.released("t") == "/primes/tasks/t/released"
+    assert NS.checkpoint("t") == "/primes/checkpoints/t"
+    assert NS.live("n") == "/primes/live/n"
+    assert NS.reader("r") == "/primes/readers/r"
+
+
+def test_the_watched_range_holds_what_nodes_need_and_no_more() -> None:
+    start, end = NS.watched
+    inside = [NS.task("~"), NS.owner("t"), NS.state("t"), NS.member("0"), NS.reader("r"), NS.node_command("n", "1")]
+    outside = [NS.checkpoint("t"), NS.live("n"), "/primes/_metafora", Layout("primes2").task("t"), "/primes/tasks0"]
+    assert all(start <= key < end for key in inside)
+    assert not any(start <= key < end for key in outside)
+
+
+@pytest.mark.parametrize("name", ["", "/", " / "])
+def test_a_namespace_has_a_name(name: str) -> None:
+    with pytest.raises(ValueError, match="must not be empty"):
+        Layout(name)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def test_values_are_what_go_writes() -> None:
+    assert format_owner("n1") == '{"node":"n1"}'
+    assert format_owner("n1", "n2") == '{"node":"n1","missed":"n2"}'
+    assert format_node_command("freeze") == '{"command":"freeze"}'
+    assert format_node_command("stop_task", {"task": "t"}) == '{"command":"stop_task","parameters":{"task":"t"}}'
+    assert format_message(Message.run()) == '{"message":"run"}'
+    assert format_message(Message.sleep(1795514400.5)) == '{"message":"sleep","until":"2026-11-24T10:00:00.5Z"}'
+    assert format_state(TaskState()) == '{"state":"runnable"}'
+    sleeping = TaskState(State.SLEEPING, until=1795514400.0, errors=(TaskError(1795514400.0, "boom"),))
+    assert format_state(sleeping) == (
+        '{"state":"sleeping","until":"2026-11-24T10:00:00Z",'
+        '"errors":[{"timestamp":"2026-11-24T10:00:00Z","error":"boom"}]}'
+    )
+    assert format_member(Member("n1", "h", 7, "2026-11-24T10:00:00Z")).startswith(
+        '{"host":"h","created":"2026-11-24T10:00:00Z","node":"n1","pid":7,'
+    )
+
+
+def test_what_go_writes_is_read() -> None:
+    assert parse_owner('{"node":"n1"}') == ("n1", None)
+    assert parse_owner(b'{"node":"n1","missed":"n2","new":1}') == ("n1", "n2")
+    go_member = b'{"host":"h","created":"2026-01-02T03:04:05.678901234+01:00","node":"n1"}'
+    assert parse_member("n1", go_member) == Member("n1", "h", created="2026-01-02T03:04:05.678901234+01:00")
+    assert parse_message('{"message":"pause","until":null,"error":{}}') == Message.pause()
+    assert parse_message('{"message":"run","until":"0001-01-01T00:00:00Z"}') == Message.run()
+    until = parse_message('{"message":"sleep","until":"2026-11-24T11:00:00.123456789+01:00"}').until
+    assert until == pytest.approx(1795514400.123456)
+    assert parse_node_command('{"command":"balance","parameters":null}') == ("balance", {})
+    assert parse_state('{"state":"paused","until":null,"errors":null}') == TaskState(State.PAUSED)
+
+
+def test_unknown_fields_of_a_state_are_kept() -> None:
+    value = '{"state":"killed","owner":{"x":[1]},"errors":[]}'
+    state = parse_state(value)
+    assert state.extra == {"owner": {"x": [1]}}
+    assert json.loads(format_state(state)) == {"state": "killed", "owner": {"x": [1]}}
+
+
+def test_an_extra_field_never_stands_in_for_ours() -> None:
+    assert json.loads(format_state(TaskState(extra={"state": "killed", "attempt": 9}))) == {"state": "runnable"}
+
+
+@pytest.mark.parametrize(
+    ("parse", "value", "says"),
+    [
+        (parse_owner, "nobody", "owner is no JSON"),
+        (parse_owner, "[]", "owner must be a JSON object"),
+        (parse_owner, "{}", 'like {"node":"NAME"}'),
+        (parse_owner, '{"node":7}', '"node" must be a string'),
+        (parse_message, '{"message":"dance"}', "'dance' is unknown: use one of run, pause, kill"),
+        (parse_message, '{"message":"error","error":{}}', "'error' is unknown"),
+        (parse_message, '{"message":"sleep"}', "needs a time"),
+        (parse_message, '{"message":"sleep","until":"tomorrow"}', "is no RFC 3339 time"),
+        (parse_message, '{"message":"sleep","until":5}', '"until" must be a string'),
+        (parse_node_command, '{"command":"explode"}', "unknown: use one of freeze"),
+        (parse_node_command, '{"command":"stop_task"}', '{"parameters":{"task":"ID"}}'),
+        (parse_node_command, '{"command":"stop_task","parameters":{"task":3}}', '{"parameters":{"task":"ID"}}'),
+        (parse_node_command, '{"command":"freeze","parameters":[]}', '"parameters" must be an object'),
+        (parse_state, '{"state":"happy"}', "must be one of runnable, sleeping"),
+        (parse_state, '{"state":"sleeping"}', "sleeping needs a time"),
+        (parse_state, '{"state":"paused","attempt":true}', '"attempt" must be a whole number'),
+        (parse_state, '{"state":"paused","errors":[1]}', "must be an object"),
+        (parse_state, '{"state":"paused","errors":[{"error":"x"}]}', "needs its time"),
+        (parse_state, "[" * 100_000, "state is no JSON"),
+        (parse_state, b"\xff\xfe\x00", "state is no JSON"),
+        (parse_state, "", "state is no JSON"),
+    ],
+)
+def test_errors_say_what_is_wrong_and_what_is_right(parse: object, value: str | bytes, says: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011, the text is compared
+        parse(value)  # type: ignore[operator]
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+def test_a_member_record_of_the_wrong_kind_names_the_field() -> None:
+    for field, value in [("capacity", '"8"'), ("weight", "true"), ("labels", '{"a":1}'), ("handlers", "[1]")]:
+        with pytest.raises(ValueError, match=f'"{field}"'):
+            parse_member("n1", f'{{"{field}":{value}}}')
+
+
+def test_json_that_no_one_could_read_is_not_written() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        format_json({"x": float("nan")})
+
+
+def test_only_commands_are_written_as_commands() -> None:
+    with pytest.raises(ValueError, match="no command"):
+        format_message(Message(Verb.ERROR))
+    with pytest.raises(ValueError, match="unknown"):
+        format_node_command("explode")
+
+
+def test_wants() -> None:
+    assert parse_wants(b"") == parse_wants("null") == parse_wants("{}") == Wants()
+    assert parse_wants('{"handler":"train","labels":{"gpu":"a100"}}') == Wants("train", {"gpu": "a100"})
+    assert parse_wants('{"handler":7,"labels":{"gpu":1}}') == Wants()
+    assert "must be a JSON object" in (parse_wants("[1]").problem or "")
+    assert "no JSON" in (parse_wants("{").problem or "")
+    assert "no JSON" in (parse_wants(b"\xff").problem or "")
+
+
+def test_marks_and_progress() -> None:
+    assert parse_released(format_released("n1", 42)) == ("n1", 42)
+    rows = {"t": {"progress": 0.5, "note": None}}
+    assert parse_progress(format_progress(rows)) == rows
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+def put(key: str, value: str | bytes = "", created: int = 5, revision: int = 9) -> Event:
+    return Event(key, value.encode() if isinstance(value, str) else value, False, created, revision)
+
+
+def gone(key: str) -> Event:
+    return Event(key, b"", True, 0, 9)
+
+
+@pytest.mark.parametrize(
+    ("event", "change"),
+    [
+        (put(NS.task("t")), TaskPut("t")),
+        (put(NS.task("t"), "anything"), TaskPut("t")),
+        (gone(NS.task("t")), TaskGone("t")),
+        (put(NS.props("t"), '{"handler":"h"}'), WantsPut("t", Wants("h"))),
+        (gone(NS.props("t")), None),
+        (put(NS.owner("t"), '{"node":"n"}'), OwnerPut("t", "n", 5)),
+        (gone(NS.owner("t")), OwnerGone("t", False)),
+        (put(NS.commands("t"), '{"message":"kill"}'), TaskCommandPut("t", Message.kill(), 9)),
+        (gone(NS.commands("t")), TaskCommandGone("t")),
+        (put(NS.released("t")), None),
+        (put(NS.tasks + "t/other"), None),
+        (put(NS.tasks + "t/owner/x"), None),
+        (put(NS.tasks + "_metafora"), None),
+        (put(NS.state("t"), '{"state":"paused"}'), StatePut("t", State.PAUSED)),
+        (gone(NS.state("t")), StateGone("t")),
+        (put(NS.member("n"), "{}"), MemberPut(Member("n"))),
+        (gone(NS.member("n")), MemberGone("n")),
+        (put(NS.node_command("n", "_metafora"), "{}"), None),
+        (put(NS.node_command("n", "3"), '{"command":"drain"}'), NodeCommandPut("n", "3", "drain", {}, 9)),
+        (gone(NS.node_command("n", "3")), None),
+        (put(NS.nodes + "n/other"), None),
+        (put(NS.reader("r")), ReaderPut("r")),
+        (put("/primes2/tasks/t"), None),
+        (put("/primes/else/t"), None),
+        (gone(NS.tasks + "bad id"), None),
+        (put(NS.tasks + "bad id/owner", "{}"), None),
+    ],
+)
+def test_what_an_event_means(event: Event, change: object) -> None:
+    assert parse_change(NS, event) == change
+
+
+@pytest.mark.parametrize(
+    ("event", "says", "node", "key_id", "task_id"),
+    [
+        (put(NS.tasks + "bad id"), "use 1 to 128", None, None, None),
+        (put(NS.tasks + "owner"), "reserved word", None, None, None),
+        (put(NS.tasks), "use 1 to 128", None, None, None),
+        (put(NS.nodes + "bad name/_metafora"), "node name", None, None, None),
+        (put(NS.owner("t"), "?"), "owner is no JSON", None, None, None),
+        (put(NS.state("t"), "?"), "state is no JSON", None, None, None),
+        (put(NS.commands("t"), "?"), "task command is no JSON", None, None, "t"),
+        (put(NS.node_command("n", "3"), "?"), "node command is no JSON", "n", "3", None),
+        (put(NS.node_command("n", "3"), '{"command":"x"}'), "unknown", "n", "3", None),
+    ],
+)
+def test_what_cannot_be_understood_is_reported(
+    event: Event, says: str, node: str | None, key_id: str | None, task_id: str | None
+) -> None:
+    change = parse_change(NS, event)
+    assert isinstance(change, Malformed)
+    assert says in change.problem
+    assert (change.key, change.revision) == (event.key, 9)
+    assert (change.node, change.key_id, change.task_id) == (node, key_id, task_id)
+
+
+def test_a_claim_ends_clean_by_the_mark_or_with_the_task() -> None:
+    released = Revision(9, (gone(NS.owner("a")), put(NS.released("a")), gone(NS.owner("b"))))
+    assert parse_revision(NS, released).changes == (OwnerGone("a", True), OwnerGone("b", False))
+    done = Revision(9, (gone(NS.task("a")), gone(NS.owner("a")), gone(NS.owner("ab")), gone(NS.released("b"))))
+    assert parse_revision(NS, done).changes == (TaskGone("a"), OwnerGone("a", True), OwnerGone("ab", False))
+
+
+def test_a_listing_has_tasks_first_and_commands_by_revision() -> None:
+    def kv(key: str, value: str, revision: int) -> KV:
+        return KV(key, value.encode(), revision, revision, 1, 0)
+
+    kvs = [
+        kv(NS.node_command("n", "1"), '{"command":"freeze"}', 30),
+        kv(NS.node_command("n", "2"), '{"command":"unfreeze"}', 20),
+        kv(NS.state("b"), '{"state":"paused"}', 1),
+        kv(NS.task("a"), "", 12),
+        kv(NS.owner("a"), '{"node":"n"}', 13),
+        kv(NS.task("b"), "", 11),
+        kv(NS.commands("b"), '{"message":"run"}', 25),
+        kv(NS.member("n"), "{}", 14),
+    ]
+    changes = parse_listing(NS, 40, kvs)
+    assert (changes.reset, changes.revision) == (True, 40)
+    assert changes.changes == (
+        MemberPut(Member("n")),
+        TaskPut("b"),
+        TaskPut("a"),
+        StatePut("b", State.PAUSED),
+        OwnerPut("a", "n", 13),
+        NodeCommandPut("n", "2", "unfreeze", {}, 20),
+        TaskCommandPut("b", Message.run(), 25),
+        NodeCommandPut("n", "1", "freeze", {}, 30),
+    )
