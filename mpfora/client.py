@@ -24,9 +24,14 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mpfora-client", daemon=True)
+        self._thread = threading.Thread(target=self._turn, name="mpfora-client", daemon=True)
         self._thread.start()
         self._pid = os.getpid()
+
+    def _turn(self) -> None:
+        """At the end, what is still under way in the loop (gRPC leaves tasks behind) is ended before the loop is."""
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, which is cancelled if the caller is interrupted (Ctrl-C). Raises MpforaError if this
@@ -50,7 +55,6 @@ class _LoopThread:
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
 
 
 class Client:

@@ -12,6 +12,7 @@ from typing import Any
 from mpfora.keys import Layout, parse_progress
 from mpfora.kv import Compacted, LeaseNotFound, Put, Store, StoreError, Txn, Unreachable, prefix_end
 from mpfora.listing import read_live
+from mpfora.waiting import watching
 
 #: a reader that dies is forgotten after this
 _TTL_S = 8.0
@@ -82,10 +83,11 @@ class Reader:
         start = self._layout.live_nodes
         try:
             async with asyncio.timeout(within_s):
-                async for revision in self._store.watch(start, prefix_end(start), self.revision + 1):
-                    for event in revision.events:
-                        if true(event.key[len(start) :], None if event.deleted else _rows(event.value)):
-                            return True
+                async with watching(self._store, start, prefix_end(start), self.revision + 1) as revisions:
+                    async for revision in revisions:
+                        for event in revision.events:
+                            if true(event.key[len(start) :], None if event.deleted else _rows(event.value)):
+                                return True
         except (TimeoutError, Compacted):
             return False
         return False

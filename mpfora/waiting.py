@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from mpfora.errors import TaskNotFound
 from mpfora.keys import Layout, parse_state
-from mpfora.kv import KV, Compacted, Event, Get, Store, Txn, Unreachable
+from mpfora.kv import KV, Compacted, Event, Get, Revision, Store, Txn, Unreachable
 from mpfora.listing import TaskInfo, TaskKeys, task_info
 from mpfora.states import TaskState
 
@@ -109,14 +109,20 @@ class Waiter:
         return [(key, key + "\0") for key in keys]
 
 
+def watching(store: Store, start: str, end: str, from_revision: int) -> aclosing[AsyncGenerator[Revision, None]]:
+    """A watch for an `async with`, which ends it at once: a generator that is merely left ends some time later."""
+    return aclosing(store.watch(start, end, from_revision))
+
+
 async def _merged(store: Store, ranges: list[tuple[str, str]], from_revision: int) -> AsyncGenerator[Event, None]:
     """The events of several watches, each in its own order. Raises what a watch raises."""
     queue: asyncio.Queue[tuple[Event, ...] | BaseException] = asyncio.Queue()
 
     async def pump(start: str, end: str) -> None:
         try:
-            async for revision in store.watch(start, end, from_revision):
-                await queue.put(revision.events)
+            async with watching(store, start, end, from_revision) as revisions:
+                async for revision in revisions:
+                    await queue.put(revision.events)
         except Exception as error:  # noqa: BLE001  it is raised where the events are taken
             await queue.put(error)
 
@@ -136,7 +142,8 @@ async def _merged(store: Store, ranges: list[tuple[str, str]], from_revision: in
 
 async def wait_change(store: Store, key: str, from_revision: int) -> Event:
     """The first change of `key` at `from_revision` or later."""
-    async for revision in store.watch(key, key + "\0", from_revision):
-        for event in revision.events:
-            return event
+    async with watching(store, key, key + "\0", from_revision) as revisions:
+        async for revision in revisions:
+            for event in revision.events:
+                return event
     raise AssertionError("a watch does not end")

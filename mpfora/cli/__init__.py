@@ -33,6 +33,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(args=None if argv is None else list(argv), prog_name="mpfora", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except SystemExit as error:
+        # click leaves so when what reads our output has gone, and nothing else of a command does
+        return BROKEN_PIPE if error.code == 1 else int(error.code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return USAGE

@@ -1,0 +1,447 @@
+"""The `mpfora` command as people run it: real processes, a real etcd, and nodes that are faked by their keys."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from mpfora import AsyncClient
+from mpfora.cli import render, run
+from mpfora.config import SettingsError
+from mpfora.embedded import Embedded, acquire
+from mpfora.keys import format_state
+from mpfora.options import Where, etcd_settings, parse_endpoints
+from mpfora.states import State, TaskError, TaskState
+from tests.fake_node import fake_node
+
+MPFORA = [sys.executable, "-m", "mpfora.cli"]
+TASK_FIELDS = [
+    "id", "state", "node", "handler", "progress", "note", "attempt", "fence", "started", "until", "errors", "result",
+    "cause", "stack",
+]  # fmt: skip
+NODE_FIELDS = [
+    "name", "host", "pid", "tasks", "capacity", "frozen", "draining", "labels", "started", "handlers",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    with acquire(tmp_path_factory.mktemp("etcd"), linger_s=0.2, fsync=False) as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def endpoint(server: Embedded) -> str:
+    return server.endpoint
+
+
+@pytest.fixture
+def space() -> str:
+    return f"c-{uuid.uuid4().hex[:12]}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+class Cli:
+    """Runs the command in the test's namespace: as a process, or (what is many times faster) in this one."""
+
+    def __init__(self, endpoint: str, space: str) -> None:
+        self.env = os.environ | {"MPFORA_ETCD": endpoint, "MPFORA_NAMESPACE": space}
+        self.client = AsyncClient(endpoint, space)
+
+    async def __call__(self, *words: str, stdin: str = "") -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            *MPFORA, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 30)
+        assert process.returncode is not None
+        assert b"Traceback" not in err, err.decode()
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    async def here(self, *words: str) -> Ended:
+        """In this process, in a thread."""
+        out, err = io.StringIO(), io.StringIO()
+        with mock.patch.dict(os.environ, self.env), redirect_stdout(out), redirect_stderr(err):
+            code = await asyncio.wait_for(asyncio.to_thread(run, words), 30)
+        return Ended(code, out.getvalue(), err.getvalue())
+
+    async def ok(self, *words: str, stdin: str = "") -> str:
+        """What a process of it prints."""
+        ended = await self(*words, stdin=stdin)
+        assert (ended.code, ended.err) == (0, ""), ended
+        return ended.out
+
+    async def ok_here(self, *words: str) -> str:
+        ended = await self.here(*words)
+        assert (ended.code, ended.err) == (0, ""), ended
+        return ended.out
+
+    async def fails(self, code: int, *words: str) -> str:
+        """The one line that it says."""
+        ended = await self.here(*words)
+        assert ended.code == code, ended
+        assert ended.err.startswith("mpfora: ")
+        assert ended.err.count("\n") == 1, ended.err
+        return ended.err.strip()
+
+
+@pytest.fixture
+def cli(endpoint: str, space: str) -> Cli:
+    return Cli(endpoint, space)
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    rows = json.loads(text)
+    assert isinstance(rows, list)
+    return rows
+
+
+# -- submit -----------------------------------------------------------------------------------------------------------
+
+
+async def test_submit_and_its_errors(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "props.json").write_text('{"below": 7}\n')
+    assert await cli.ok("submit", "p1", "--props", '{"below":5}', "--handler", "primes:count") == "submitted p1\n"
+    assert await cli.ok("submit", "p2", "--props", f"@{tmp_path}/props.json") == "submitted p2\n"
+    kvs = {kv.key: kv.value for kv in (await cli.client._etcd.list(*cli.client._layout.watched)).kvs}
+    assert kvs[cli.client._layout.props("p1")] == b'{"below":5,"handler":"primes:count"}'
+    assert kvs[cli.client._layout.props("p2")] == b'{"below":7}'
+    line = await cli.fails(1, "submit", "p1")
+    assert line == "mpfora: task 'p1': a task of this id exists already; use another id, or delete it first"
+    assert "task id 'a/b': use 1 to 128" in await cli.fails(2, "submit", "a/b")
+    assert "'--props': props is no JSON" in await cli.fails(2, "submit", "p3", "--props", "{")
+    assert "'--props': props must be a JSON object" in await cli.fails(2, "submit", "p3", "--props", "[1]")
+    assert "/no/file: No such file" in await cli.fails(2, "submit", "p3", "--props", "@/no/file")
+    assert "give an ID or --batch FILE (see mpfora submit --help)" in await cli.fails(2, "submit")
+
+
+async def test_a_batch_reports_bad_lines_by_number_and_submits_the_others(cli: Cli, tmp_path: Path) -> None:
+    lines = [
+        '{"id":"a","props":{"n":1},"handler":"h"}',
+        "",
+        '{"id":"a"}',
+        "nonsense",
+        '{"id":"b","prop":{}}',
+        '{"props":{}}',
+        '{"id":"x/y"}',
+        '{"id":"c","props":[1]}',
+        '{"id":"d"}',
+    ]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(lines))
+    ended = await cli("submit", "--batch", str(path), "--handler", "other")
+    assert (ended.code, ended.out) == (1, "submitted 2, 6 refused\n")
+    said = dict(re.findall(r"^mpfora: .*tasks.jsonl, line (\d+): (.*)$", ended.err, re.MULTILINE))
+    assert sorted(said) == ["3", "4", "5", "6", "7", "8"]
+    assert "exists already" in said["3"]
+    assert "no JSON" in said["4"]
+    assert 'unknown field "prop"' in said["5"]
+    assert 'needs a text as "id"' in said["6"]
+    assert "task id 'x/y'" in said["7"]
+    assert "props must be a JSON object" in said["8"]
+    assert [(t.id, t.handler) for t in await cli.client.tasks()] == [("a", "h"), ("d", "other")]
+
+
+async def test_a_batch_of_thousands_from_standard_input(cli: Cli) -> None:
+    text = "".join(f'{{"id":"t{n}","props":{{"n":{n}}}}}\n' for n in range(3000))
+    assert await cli.ok("submit", "--batch", "-", stdin=text) == "submitted 3000\n"
+    assert len(parsed(await cli.ok_here("tasks", "--json"))) == 3000
+    ended = await cli("submit", "--batch", "-", stdin='{"id":"t5"}\n')
+    assert ended.code == 1
+    assert "standard input, line 1: task 't5'" in ended.err
+
+
+# -- listings ---------------------------------------------------------------------------------------------------------
+
+
+async def test_listings_in_a_pipe_and_as_json(cli: Cli, endpoint: str, space: str) -> None:
+    assert parsed(await cli.ok_here("tasks", "--json")) == []
+    assert parsed(await cli.ok_here("nodes", "--json")) == []
+    note = "a note " * 20
+    async with fake_node(endpoint, space, labels={"zone": "a"}, handlers=("h",)) as node:
+        for task_id in ("p1", "p2"):
+            await cli.client.submit(task_id, handler="primes:count")
+        fence = await node.own("p1", progress=0.42, note=note, attempt=1, started=1000.0)
+        await cli.client._etcd.put(node.layout.state("done"), format_state(TaskState(State.COMPLETED, result=[1])))
+        rows = parsed(await cli.ok("tasks", "--json"))
+        assert [row["id"] for row in rows] == ["done", "p1", "p2"]
+        assert all(list(row) == TASK_FIELDS for row in rows)
+        assert rows[1] | {"note": ""} == {
+            "id": "p1", "state": "runnable", "node": "n1", "handler": "primes:count", "progress": 0.42, "note": "",
+            "attempt": 1, "fence": fence, "started": "1970-01-01T00:16:40Z", "until": None, "errors": [],
+            "result": None, "cause": None, "stack": None,
+        }  # fmt: skip
+        assert parsed(await cli.ok_here("task", "p1", "--json")) == [rows[1]]
+        assert [row["id"] for row in parsed(await cli.ok_here("tasks", "--state", "pending", "--json"))] == ["p2"]
+        lines = (await cli.ok("tasks")).splitlines()
+        assert lines[0].split() == ["ID", "STATE", "NODE", "HANDLER", "PROGRESS", "ATTEMPT", "SINCE", "DETAIL"]
+        assert re.match(rf"p1 +runnable +n1 +primes:count +42% +1 +\d+d\d\dh +{note.strip()}$", lines[2])
+        assert re.match(r"p2 +pending +- +primes:count +- +- +- +-$", lines[3])
+        (member,) = parsed(await cli.ok_here("nodes", "--json"))
+        assert list(member) == NODE_FIELDS
+        assert (member["name"], member["tasks"], member["labels"], member["capacity"]) == ("n1", 1, {"zone": "a"}, 4)
+        assert re.search(r"^n1 +h1 +4711 +1 +4 +live +2026-11-24T10:00:00Z +zone=a +h$", await cli.ok("nodes"), re.M)
+    assert "'nope': there is no such task" in await cli.fails(1, "task", "nope")
+
+
+async def test_a_task_is_shown_with_its_errors_and_its_stack(cli: Cli) -> None:
+    error = TaskError(at=12.0, text="no sign of progress", cause="stalled", stack="Thread 0x1\n  File x.py, line 3")
+    state = TaskState(State.FAILED, errors=(error,), attempt=8, cause="stalled", node="n2")
+    await cli.client._etcd.put(cli.client._layout.state("p1"), format_state(state))
+    shown = await cli.ok("task", "p1")
+    assert re.search(r"^state: +failed$", shown, re.M)
+    assert re.search(r"^error: +1970-01-01T00:00:12Z \(stalled\) no sign of progress$", shown, re.M)
+    assert shown.endswith("stack:\n  Thread 0x1\n    File x.py, line 3\n")
+
+
+def test_a_terminal_gets_a_table(cli: Cli) -> None:
+    asyncio.run(cli.client.submit("p1"))
+    parent, child = pty.openpty()
+    process = subprocess.Popen([*MPFORA, "tasks"], stdout=child, stderr=child, env=cli.env | {"TERM": "xterm"})
+    os.close(child)
+    text = b""
+    try:
+        while piece := os.read(parent, 4096):
+            text += piece
+    except OSError:  # the other end is closed
+        pass
+    os.close(parent)
+    assert process.wait(20) == 0
+    assert b"\x1b[" in text
+    assert b"pending" in text
+
+
+def test_a_reader_that_has_enough_is_no_error(cli: Cli, endpoint: str, space: str) -> None:
+    async def fill() -> None:
+        async with AsyncClient(endpoint, space) as client:
+            await client.submit_many((f"task-{n:05}", None) for n in range(3000))
+
+    asyncio.run(fill())
+    listing = subprocess.Popen([*MPFORA, "tasks"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.env)
+    assert listing.stdout is not None
+    listing.stdout.read(10)
+    listing.stdout.close()
+    assert listing.stderr is not None
+    assert listing.stderr.read() == b""
+    assert listing.wait(20) == 141
+    listing.stderr.close()
+
+
+def test_ages_and_details() -> None:
+    ages = [render.format_age(seconds) for seconds in (-1, 5.9, 65, 3 * 3600 + 61, 100 * 3600)]
+    assert ages == ["0s", "5s", "1m05s", "3h01m", "4d04h"]
+
+
+# -- wait, delete, messages -------------------------------------------------------------------------------------------
+
+
+async def test_wait_and_its_exit_codes(cli: Cli, endpoint: str, space: str) -> None:
+    for task_id in ("good", "bad", "slow"):
+        await cli.client.submit(task_id)
+    async with fake_node(endpoint, space) as node:
+        waiting = asyncio.create_task(cli("wait", "good", "bad"))
+        await node.finish("bad", TaskState(State.FAILED, errors=(TaskError(1.0, "RuntimeError: no"),)))
+        await node.finish("good", TaskState(State.COMPLETED, result={"found": 4}))
+        ended = await waiting
+        assert (ended.code, ended.out) == (1, 'good completed {"found": 4}\nbad failed RuntimeError: no\n')
+        assert await cli.ok_here("wait", "good", "--timeout", "20s") == 'good completed {"found": 4}\n'
+        assert await cli.fails(124, "wait", "good", "slow", "--timeout", "0.1") == (
+            "mpfora: not finished within 0.1 s: slow"
+        )
+        assert "'nope'" in await cli.fails(1, "wait", "nope")
+        assert "'x' is no duration" in await cli.fails(2, "wait", "slow", "--timeout", "x")
+
+
+async def test_delete(cli: Cli, endpoint: str, space: str) -> None:
+    async with fake_node(endpoint, space) as node:
+        for task_id in ("p1", "p2", "p3"):
+            await cli.client.submit(task_id)
+        await node.own("p1")
+        ended = await cli("delete", "p1", "nope", "p2")
+        assert (ended.code, ended.out) == (1, "deleted p1\ndeleted p2\n")
+        assert ended.err == "mpfora: task 'nope': there is no such task, and no state is kept of one\n"
+        assert node.rows == {}
+        node.obeys = False
+        await node.own("p3")
+        assert "node 'n1' has not ended its process" in await cli.fails(124, "delete", "p3", "--timeout", "0.1")
+        assert await cli.client.tasks() == []
+        await cli.client.submit("p4")
+        await node.own("p4")
+        assert await cli.ok_here("delete", "p4", "--no-wait") == "deleted p4\n"
+
+
+async def test_messages_are_waited_for(cli: Cli, endpoint: str, space: str) -> None:
+    async with fake_node(endpoint, space) as node:
+        await cli.client.submit("p1")
+        await node.own("p1")
+        assert await cli.ok("pause", "p1") == "p1 paused\n"
+        assert await cli.ok("run", "p1") == "p1 runnable\n"
+        assert await cli.ok("checkpoint", "p1") == "p1 runnable\n"
+        assert await cli.ok("release", "p1") == "p1 runnable\n"
+        assert await cli.ok("sleep", "p1", "--until", "2096-01-01T00:00:00Z") == (
+            "p1 sleeping until 2096-01-01T00:00:00Z\n"
+        )
+        assert re.fullmatch(r"p1 sleeping until \S+Z\n", await cli.ok_here("sleep", "p1", "--for", "10m"))
+        assert await cli.ok("kill", "p1") == "p1 killed\n"
+        assert "there is no such task, or it has finished" in await cli.fails(1, "pause", "p1")
+
+
+async def test_messages_that_nobody_carries_out(cli: Cli) -> None:
+    await cli.client.submit("p1")
+    assert "pause not carried out within 0.1 s: it is pending, no node owns it" in (
+        await cli.fails(124, "pause", "p1", "--timeout", "0.1")
+    )
+    assert await cli.ok_here("kill", "p1", "--no-wait") == "asked p1 to kill\n"
+    written = await cli.client._etcd.get(cli.client._layout.commands("p1"))
+    assert written is not None
+    assert written.value == b'{"message":"kill"}'
+    assert "give --until TIME or --for S" in await cli.fails(2, "sleep", "p1")
+    assert "'tomorrow' is no RFC 3339 time" in await cli.fails(2, "sleep", "p1", "--until", "tomorrow")
+
+
+async def test_node_actions(cli: Cli, endpoint: str, space: str) -> None:
+    async with fake_node(endpoint, space) as node:
+        for action in ("freeze", "unfreeze", "balance", "drain", "undrain"):
+            assert await cli.ok_here("node", "n1", action) == f"done: n1 {action}\n"
+        assert await cli.ok("node", "n1", "stop-task", "p1") == "done: n1 stop-task p1\n"
+        verbs = [verb for verb, _ in node.commands]
+        assert verbs == ["freeze", "unfreeze", "balance", "drain", "undrain", "stop_task"]
+        assert node.commands[-1] == ("stop_task", {"task": "p1"})
+        assert "stop-task needs the task's ID" in await cli.fails(2, "node", "n1", "stop-task")
+        assert "freeze takes no task ID" in await cli.fails(2, "node", "n1", "freeze", "p1")
+        assert "'melt' is not one of 'freeze'" in await cli.fails(2, "node", "n1", "melt")
+        assert "node 'n9': no such node is live (there are: n1)" in await cli.fails(1, "node", "n9", "freeze")
+        node.obeys = False
+        assert await cli.ok_here("node", "n1", "freeze", "--no-wait") == "asked n1 freeze\n"
+        assert "has not taken freeze" in await cli.fails(124, "node", "n1", "freeze", "--timeout", "0.1")
+
+
+# -- etcd, options, help ----------------------------------------------------------------------------------------------
+
+
+async def test_an_etcd_that_does_not_answer_is_named(cli: Cli) -> None:
+    ended = await cli("--etcd", "127.0.0.1:1,127.0.0.1:2", "tasks")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith("mpfora: etcd at 127.0.0.1:1,127.0.0.1:2 does not answer")
+    assert ended.err.count("\n") == 1
+
+
+async def test_options_in_the_wrong_place_or_wrong(cli: Cli, tmp_path: Path) -> None:
+    assert "write it before the command, as in `mpfora --etcd ... tasks`" in await cli.fails(2, "tasks", "--etcd", "x")
+    assert "--etcd: 'http//x': write HOST:PORT" in await cli.fails(2, "--etcd", "http//x", "tasks")
+    assert "--namespace: must not be empty" in await cli.fails(2, "--namespace", "/", "tasks")
+    assert "--etcd-cacert: /no/file: there is no such file" in await cli.fails(2, "--etcd-cacert", "/no/file", "tasks")
+    assert "put the password of 'ann' into MPFORA_ETCD_PASSWORD" in await cli.fails(2, "--etcd-user", "ann", "tasks")
+    assert "No such command 'taskz'" in await cli.fails(2, "taskz")
+
+
+async def test_the_embedded_etcd_is_used_where_none_is_named(tmp_path: Path, cli: Cli) -> None:
+    del cli.env["MPFORA_ETCD"]
+    cli.env |= {"MPFORA_DATA_DIR": str(tmp_path / "data"), "MPFORA_ETCD_LINGER": "0.3"}
+    foreground = await asyncio.create_subprocess_exec(
+        *MPFORA, "etcd", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.env
+    )
+    assert foreground.stdout is not None
+    endpoint = (await asyncio.wait_for(foreground.stdout.readline(), 30)).decode().strip()
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", endpoint)
+    ended = await cli("submit", "p1")
+    assert (ended.code, ended.out) == (0, "submitted p1\n")
+    assert ended.err == (f"mpfora: no --etcd given: joined the embedded etcd at {endpoint} (data in {tmp_path}/data)\n")
+    assert "--etcd-cacert: needs --etcd" in await cli.fails(2, "--etcd-cacert", __file__, "tasks")
+    foreground.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(foreground.communicate(), 30)
+    assert foreground.returncode == 0
+    assert re.fullmatch(rf"mpfora: started the embedded etcd, pid \d+; its data is in {tmp_path}/data\n", err.decode())
+
+
+def test_no_etcd_program_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["--etcd", "", "--data-dir", str(tmp_path / "d"), "--etcd-program", "/no/etcd", "tasks"]) == 1
+    assert capfd.readouterr().err == (
+        "mpfora: --etcd-program /no/etcd: there is no such program, or it may not be executed\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "submit", "tasks", "task", "wait", "delete", "pause", "run", "kill", "checkpoint", "release", "sleep", "nodes",
+        "node", "demo", "etcd",
+    ],
+)  # fmt: skip
+def test_every_command_is_in_the_help_and_has_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"^  {command}  +\S", shown, re.M)
+    assert "124  time is up" in shown
+    if command != "demo":
+        assert run([command, "--help"]) == 0
+        assert f"Usage: mpfora {command}" in capsys.readouterr().out
+
+
+def test_no_command_is_answered_by_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "Usage: mpfora [OPTIONS] COMMAND" in capsys.readouterr().err
+    assert run(["--version"]) == 0
+    assert re.fullmatch(r"mpfora \d\S*\n", capsys.readouterr().out)
+
+
+def test_the_demo_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    import types
+
+    got: list[list[str]] = []
+    module = types.ModuleType("mpfora.demo")
+    module.main = lambda argv: got.append(argv) or 4  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mpfora.demo", module)
+    assert run(["demo", "--fast", "x"]) == 4
+    assert got == [["--fast", "x"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoints"),
+    [
+        ("etcd1", ("etcd1:2379",)),
+        ("a:1, b:2,", ("a:1", "b:2")),
+        ("[::1]:5,https://x.org", ("[::1]:5", "https://x.org:2379")),
+        ("http://10.0.0.1:2379/", ("http://10.0.0.1:2379",)),
+    ],
+)
+def test_endpoints(text: str, endpoints: tuple[str, ...]) -> None:
+    assert parse_endpoints(text) == endpoints
+
+
+@pytest.mark.parametrize("text", ["", ",", "a:b", "a:0", "a:70000", "a b:1", "::1", "a/b", "ftp://a"])
+def test_what_is_no_endpoint(text: str) -> None:
+    with pytest.raises(SettingsError, match="--etcd"):
+        parse_endpoints(text)
+
+
+def test_what_belongs_together_in_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = tmp_path / "x.pem"
+    pem.write_text("")
+    with pytest.raises(SettingsError, match="--etcd-cert and --etcd-key go together"):
+        etcd_settings(Where(etcd="a", cert=str(pem)))
+    monkeypatch.setenv("MPFORA_ETCD_PASSWORD", "secret")
+    settings = etcd_settings(Where(etcd="a", user="ann", cacert=str(pem)))
+    assert (settings.user, settings.password, settings.cacert) == ("ann", "secret", str(pem))
+    assert etcd_settings(Where(etcd="a")).password is None
