@@ -14,7 +14,6 @@ import json
 import os
 import select
 import signal
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -258,13 +257,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--slots-fd", type=int, required=True)
     parser.add_argument("--node", required=True)
     parser.add_argument("--handlers", type=json.loads, required=True, help="JSON array of handler specs as objects")
-    parser.add_argument("--path", type=json.loads, default=[], help="JSON array: where else to look for modules")
     return parser.parse_args(arguments)
 
 
 def _load(link: Link, options: argparse.Namespace) -> dict[str, LoadedHandler]:
     """Import the handlers and say how it went. Leaves the process where one cannot be imported."""
-    sys.path.extend(folder for folder in options.path if folder not in sys.path)
     try:
         handlers = load_handlers([HandlerSpec(**spec) for spec in options.handlers])
     except LoadError as error:

@@ -24,6 +24,8 @@ from mpfora.handler_spec import HandlerSpec
 log = logging.getLogger(__name__)
 
 _READ = 256 * 1024
+#: `python -m mpfora.child.zygote` that looks for modules where this process does, mpfora itself among them
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from mpfora.child.zygote import main; main()"
 #: what the zygote's environment, and so that of every process below it, is marked with
 MARK = "MPFORA_ZYGOTE"
 
@@ -171,8 +173,8 @@ class ZygoteProcess:
 def _command(specs: Sequence[HandlerSpec], node: str, fd: int, slots_fd: int) -> list[str]:
     handlers = json.dumps([dataclasses.asdict(spec) for spec in specs])
     return [
-        sys.executable, "-m", "mpfora.child.zygote", "--fd", str(fd), "--slots-fd", str(slots_fd), "--node", node,
-        "--handlers", handlers, "--path", json.dumps([folder for folder in sys.path if folder]),
+        sys.executable, "-c", _BOOT, json.dumps(sys.path), "--fd", str(fd), "--slots-fd", str(slots_fd), "--node", node,
+        "--handlers", handlers,
     ]  # fmt: skip
 
 
