@@ -253,7 +253,7 @@ class Etcd:
                 self.members.leave(member, silent=isinstance(error, wire.Silent))
                 if error.sent and not repeatable:
                     break
-        raise Unreachable("; ".join(map(str, failures)), sent=any(failure.sent for failure in failures))
+        raise Unreachable("; ".join(dict.fromkeys(map(str, failures))), sent=any(failure.sent for failure in failures))
 
     async def _call_member(self, member: Member, call: Call, timeout_s: float) -> Any:
         """One call to one member, made once more with a new token if the old one is refused."""

@@ -21,6 +21,8 @@ _OPTIONS = (
     # a client of its own: nobody else's failed connections make this one wait
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    # http_proxy in the environment is for web pages: gRPC would take even the loopback through it
+    ("grpc.enable_http_proxy", 0),
     # a member that comes back is found again within a second or two
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),

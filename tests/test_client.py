@@ -632,6 +632,13 @@ def test_an_etcd_that_is_not_there_is_named() -> None:
         client.submit("p1")
 
 
+def test_a_web_proxy_in_the_environment_is_not_used(endpoint: str, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Client(endpoint, space) as client:
+        assert client.tasks() == []
+
+
 @pytest.mark.parametrize("endpoints", ["", "nonsense", "host:port"])
 def test_endpoints_that_are_none(endpoints: str) -> None:
     with pytest.raises(MpforaError, match="etcd"), Client(endpoints) as client:
