@@ -52,12 +52,17 @@ class Batcher:
         self._busy: set[str] = set()
         self._requests: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def submit(self, txn: Txn, subject: str) -> asyncio.Future[TxnResult]:
         """Send `txn` soon. The future gets its result or its StoreError. Transactions of one subject are sent one after
-        another in the order of submission; those of different subjects must have no key in common."""
+        another in the order of submission; those of different subjects must have no key in common. Raises ValueError
+        for a text that is no UTF-8."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[TxnResult] = loop.create_future()
+        if self._closed:
+            answer.set_exception(_closed())
+            return answer
         self._waiting.append(_Waiting(txn, subject, ops_of(txn), size_of(txn), answer))
         if len(self._waiting) == MAX_TXNS:
             self._send()
@@ -67,14 +72,15 @@ class Batcher:
 
     async def close(self) -> None:
         """Wait for nothing: what was not answered is answered by Unreachable."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        while self._waiting:
+            _set_error(self._waiting.popleft().answer, _closed())
         for request in self._requests:
             request.cancel()
-        await asyncio.gather(*self._requests, return_exceptions=True)
-        for waiting in self._waiting:
-            _set_error(waiting.answer, Unreachable("closed before the request was sent", sent=False))
-        self._waiting.clear()
+        if self._requests:
+            await asyncio.wait(self._requests)
 
     def _send(self) -> None:
         """Send what can be sent now."""
@@ -90,12 +96,10 @@ class Batcher:
         """Take the next transactions that may go together; their subjects become busy."""
         batch: list[_Waiting] = []
         kept: list[_Waiting] = []
-        held: set[str] = set()
         size = ops = 0
         while self._waiting and len(batch) < MAX_TXNS:
             waiting = self._waiting.popleft()
-            if waiting.subject in self._busy or waiting.subject in held:
-                held.add(waiting.subject)
+            if waiting.subject in self._busy:
                 kept.append(waiting)
                 continue
             ops_then, size_then = max(ops, waiting.ops), size + waiting.size
@@ -110,24 +114,24 @@ class Batcher:
 
     def _finished(self, request: asyncio.Task[None], batch: list[_Waiting]) -> None:
         self._requests.discard(request)
+        error = Unreachable("closed before the answer came") if request.cancelled() else request.exception()
+        for waiting in batch:
+            if error is not None:
+                _set_error(waiting.answer, error)
         self._busy.difference_update(waiting.subject for waiting in batch)
         if self._waiting:
             self._send()
 
     async def _run_batch(self, batch: list[_Waiting]) -> None:
-        try:
-            if len(batch) == 1:
-                await self._run_one(batch[0])
-            else:
-                await self._run_many(batch)
-        finally:
-            for waiting in batch:
-                _set_error(waiting.answer, Unreachable("cancelled before the answer came"))
+        if len(batch) == 1:
+            await self._run_one(batch[0])
+        else:
+            await self._run_many(batch)
 
     async def _run_one(self, waiting: _Waiting) -> None:
         try:
             _set_result(waiting.answer, await self._run(waiting.txn))
-        except StoreError as error:
+        except (StoreError, ValueError) as error:
             _set_error(waiting.answer, error)
 
     async def _run_many(self, batch: list[_Waiting]) -> None:
@@ -136,8 +140,8 @@ class Batcher:
         except (Unreachable, OutOfSpace, AccessDenied) as error:
             for waiting in batch:
                 _set_error(waiting.answer, error)
-        except StoreError:
-            # the store refused one of them, and with it all: nothing was done. Each by itself shows which.
+        except (StoreError, ValueError):
+            # the store refused one of them and with it all (or it cannot even be written): each by itself shows which
             for waiting in batch:
                 await self._run_one(waiting)
         else:
@@ -151,7 +155,11 @@ def _set_result(answer: asyncio.Future[TxnResult], result: TxnResult) -> None:
         answer.set_result(result)
 
 
-def _set_error(answer: asyncio.Future[TxnResult], error: StoreError) -> None:
+def _closed() -> Unreachable:
+    return Unreachable("closed before the request was sent", sent=False)
+
+
+def _set_error(answer: asyncio.Future[TxnResult], error: BaseException) -> None:
     if not answer.done():
         answer.set_exception(error)
 
