@@ -586,9 +586,9 @@ def test_abandoned_processes_become_its_own() -> None:
     def handler(task: Task, ctx: Context) -> Any:
         reader, writer = os.pipe()
         if os.fork() == 0:
+            middle = os.getpid()
             if os.fork() == 0:
-                first = os.getppid()
-                while os.getppid() == first:
+                while os.getppid() == middle:
                     time.sleep(0.01)
                 os.write(writer, str(os.getppid()).encode())
             os._exit(0)
@@ -622,10 +622,31 @@ def test_signals_are_default_and_unblocked() -> None:
 def test_sigint_from_outside_shows_where_it_was() -> None:
     with Child(zoo.sleep) as child:
         child.until_printed("sleeping")
+        child.until(lambda c: psutil.Process(c.pid).status() == psutil.STATUS_SLEEPING)
         child.kill(signal.SIGINT)
         failed = child.end().failed
     assert failed.text == "KeyboardInterrupt"
     assert "in sleep" in failed.traceback
+
+
+def test_an_exception_of_a_signal_around_the_run_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "conduct", interrupted)
+    failed = run(answers(1)).failed
+    assert failed.text == "KeyboardInterrupt"
+    assert not failed.at_start
+
+
+def test_a_set_up_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("no such thing")
+
+    monkeypatch.setattr(entry, "_seed", broken)
+    failed = run(answers(1)).failed
+    assert failed.text == "OSError: no such thing"
+    assert failed.at_start
 
 
 def test_sigterm_kills() -> None:

@@ -88,21 +88,32 @@ def _live(order: wire.Fork, fds: ForkFds, handler: LoadedHandler, slots: SlotTab
     _tie_to_parent()
     fds = ForkFds(_out_of_the_way(fds.control), fds.output, _out_of_the_way(fds.stacks))
     channel = Channel(fds.control)
+    report: Report | ExitAsked
     try:
         _set_up(fds, handler, close_fds)
         pulse = Pulse(slots, order.slot, f"mpfora: task {order.task} {order.handler}")
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        report: Report | ExitAsked = conduct(order, handler, pulse, channel)
-    except BaseException as error:  # noqa: BLE001 - a signal's exception around the run, or a set-up that failed
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the supervisor learns it
         report = describe(error, at_start=True)
-    _hold_signals()
+    else:
+        report = _run(order, handler, pulse, channel)
     code = _exit_code(report) if os.getpid() != pid else _send(report, channel)
     _flush()
     return code
 
 
-# -- the process
-# ------------------------------------------------------------------------------------------------------
+def _run(order: wire.Fork, handler: LoadedHandler, pulse: Pulse, channel: Channel) -> Report | ExitAsked:
+    """The run, with signals let through for just as long."""
+    try:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        report = conduct(order, handler, pulse, channel)
+        _hold_signals()
+    except BaseException as error:  # noqa: BLE001 - raised by a signal, between the handler and here
+        _hold_signals()
+        report = describe(error)
+    return report
+
+
+# -- the process ------------------------------------------------------------------------------------------------------
 
 #: who forked last in this process: after a fork, the parent's pid as it was before
 _forker = 0
@@ -119,9 +130,7 @@ os.register_at_fork(before=_note_forker)
 def _tie_to_parent() -> None:
     """A session of our own, and death with the zygote. If it died before it could be said, getppid() shows it."""
     if os.getsid(0) != os.getpid():
-        if (
-            os.getpgid(0) == os.getpid()
-        ):  # the zygote made us leader of a group already; a leader cannot have a new session
+        if os.getpgid(0) == os.getpid():  # made a group's leader by the zygote: a leader cannot have a new session
             os.setpgid(0, os.getpgid(os.getppid()))
         os.setsid()
     linux.set_pdeathsig(_signal.SIGKILL)
@@ -178,8 +187,7 @@ def _seed() -> None:
         numpy_random.seed()
 
 
-# -- descriptors
-# ------------------------------------------------------------------------------------------------------
+# -- descriptors ------------------------------------------------------------------------------------------------------
 
 
 def _out_of_the_way(fd: int) -> int:
@@ -219,8 +227,7 @@ def _close_others(kept: Iterable[int]) -> None:
             os.closerange(int(name), int(name) + 1)  # the descriptor that read the list is gone already: no error
 
 
-# -- leaving
-# ----------------------------------------------------------------------------------------------------------
+# -- leaving ----------------------------------------------------------------------------------------------------------
 
 
 def _hold_signals() -> None:

@@ -104,8 +104,7 @@ def _make_importable(folder: str) -> None:
         sys.path.insert(0, folder)
 
 
-# -- importing
-# --------------------------------------------------------------------------------------------------------
+# -- importing --------------------------------------------------------------------------------------------------------
 
 
 def _find(spec: HandlerSpec) -> Any:
@@ -191,8 +190,7 @@ def _main_by_name(spec: HandlerSpec, name: str) -> tuple[ModuleType, CodeType]:
     return module, code
 
 
-# -- checking
-# ---------------------------------------------------------------------------------------------------------
+# -- checking ---------------------------------------------------------------------------------------------------------
 
 
 def _settings_of(target: Any) -> HandlerSettings:
@@ -245,8 +243,7 @@ def _signature(target: Callable[..., Any]) -> str:
     return str(inspect.signature(target))
 
 
-# -- descriptors
-# ------------------------------------------------------------------------------------------------------
+# -- descriptors ------------------------------------------------------------------------------------------------------
 
 
 def _open_file(fd: int) -> OpenFile | None:

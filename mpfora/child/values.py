@@ -70,8 +70,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-# -- the place of what is wrong
-# ---------------------------------------------------------------------------------------
+# -- the place of what is wrong ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
