@@ -1,0 +1,136 @@
+"""The order of the demo: etcd, nodes, tasks, the kill, the end, the verdict; and that all is cleaned up after it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+
+from mpfora.client import Client, NewTask
+from mpfora.demo.cases import BAD, CASES, GOOD, handler_specs
+from mpfora.demo.cluster import NAMESPACE, Cluster
+from mpfora.demo.report import print_report
+from mpfora.demo.story import Kind, Scene, Story, choose_victim
+from mpfora.demo.verdict import Evidence, Kill, judge
+from mpfora.demo.view import View, open_view
+from mpfora.demo.witness import read_runs
+from mpfora.errors import MpforaError
+from mpfora.linux import boot_ns
+from mpfora.listing import NodeInfo, TaskInfo
+
+NODES = ("node1", "node2")
+INTERRUPTED = 130
+_LOOK_EVERY_S = 0.25
+_JOIN_WITHIN_S = 30.0
+_LOG_LINES = 12
+
+
+def main(argv: Sequence[str] | None) -> int:
+    """See mpfora.demo.main."""
+    options = _parse(argv)
+    console = Console(highlight=False)
+    try:
+        with _signals(), Cluster(options.etcd_program) as cluster:
+            return _run(console, cluster, options)
+    except KeyboardInterrupt:
+        console.print("interrupted: everything is stopped and removed")
+        return INTERRUPTED
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="mpfora demo",
+        description="Start an etcd and two nodes of its own, run a dozen CPU-heavy tasks and four hostile ones on "
+        "them, kill a node in the middle, and check what becomes of them all. It takes less than a minute and leaves "
+        "nothing behind.",
+    )
+    parser.add_argument("--plain", action="store_true", help="lines instead of the live view, as without a terminal")
+    parser.add_argument("--timeout", type=float, default=180.0, metavar="S", help="give up after S seconds (180)")
+    parser.add_argument("--etcd-program", metavar="PATH", help="the etcd to use, if not that on PATH or the wheel's")
+    return parser.parse_args(argv)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(console: Console, cluster: Cluster, options: argparse.Namespace) -> int:
+    console.print("starting an etcd and two nodes ...")
+    endpoint = cluster.start_etcd()
+    pids = {name: cluster.start_node(name, handler_specs()) for name in NODES}
+    story = Story(CASES)
+    with Client(endpoint, NAMESPACE) as client:
+        try:
+            _wait_for_nodes(client, cluster)
+        except MpforaError:
+            _print_logs(console, cluster)
+            raise
+        client.submit_many([NewTask(case.id, case.props, case.handler) for case in CASES])
+        live = console.is_terminal and not options.plain
+        with open_view(console, story, pids, live) as view:
+            infos = _watch(client, cluster, story, view, options.timeout)
+    left = cluster.stop()
+    evidence = Evidence(GOOD, BAD, infos, read_runs(cluster.runs), story.kill, left)
+    verdicts = judge(evidence)
+    print_report(console, CASES, evidence, verdicts)
+    if all(verdict.holds for verdict in verdicts):
+        return 0
+    _print_logs(console, cluster)
+    return 1
+
+
+def _wait_for_nodes(client: Client, cluster: Cluster) -> None:
+    """Until both are there. Raises MpforaError."""
+    ends = time.monotonic() + _JOIN_WITHIN_S
+    while len(client.nodes()) < len(NODES):
+        if ended := cluster.ended():
+            raise MpforaError(f"{', '.join(ended)} ended at the start, with exit code {next(iter(ended.values()))}")
+        if time.monotonic() > ends:
+            raise MpforaError(f"the nodes have not joined within {_JOIN_WITHIN_S:g} s")
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _watch(client: Client, cluster: Cluster, story: Story, view: View, timeout_s: float) -> dict[str, TaskInfo]:
+    """Until every task has finished, or the time is up; kills the node on the way. Returns the tasks as they are
+    then."""
+    began = time.monotonic()
+    infos: dict[str, TaskInfo] = {}
+    for nodes, tasks in client.follow(_LOOK_EVERY_S):
+        scene = _scene(nodes, tasks, cluster, time.monotonic() - began)
+        infos = dict(scene.infos)
+        new = story.tell(scene)
+        if story.kill is None and (victim := choose_victim(scene, CASES)) is not None:
+            name, doomed = victim
+            cluster.kill_node(name)
+            kill = Kill(name, boot_ns() / 1e9, doomed)
+            new.append(story.killed(kill, scene, cluster.nodes[name].pid))
+        if scene.at_s > timeout_s:
+            new.append(story.say(scene.at_s, Kind.DRAMA, f"giving up: not finished within {timeout_s:g} s"))
+        view.show(scene, new)
+        if all(case.id in infos and infos[case.id].finished for case in CASES) or scene.at_s > timeout_s:
+            break
+    return infos
+
+
+def _scene(nodes: Sequence[NodeInfo], tasks: Sequence[TaskInfo], cluster: Cluster, at_s: float) -> Scene:
+    return Scene(at_s, nodes, {task.id: task for task in tasks}, read_runs(cluster.runs))
+
+
+def _print_logs(console: Console, cluster: Cluster) -> None:
+    """What the nodes said last: where something went wrong, it stands there, and the logs are removed with the rest."""
+    for name in cluster.nodes:
+        console.print(f"the last lines of {name}'s log:", style="bold")
+        for line in cluster.log_tail(name, _LOG_LINES):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
