@@ -46,12 +46,12 @@ def fits(member: Member, wants: Wants) -> bool:
 
 @dataclass(slots=True)
 class Load:
-    """What a node carries. owned: tasks it owns; active: those that need a process; designated: to be claimed by
-    it."""
+    """What a node carries. owned: tasks it owns; designated: to be claimed by it; active: those of both that need a
+    process."""
 
     owned: int = 0
-    active: int = 0
     designated: int = 0
+    active: int = 0
 
 
 class Designations:
@@ -64,6 +64,8 @@ class Designations:
         self.designee: dict[str, str] = {}
         #: nodes that were missed, in the order in which it was noticed
         self.suspects: dict[str, None] = {}
+        #: designated tasks that will need a process
+        self._active: dict[str, None] = {}
         #: unowned tasks that no node can take now, by kind, oldest first
         self._waiting: dict[Kind, dict[str, None]] = {}
         #: task id -> how it was counted last: (node, active)
@@ -89,20 +91,23 @@ class Designations:
     def free(self, member: Member) -> float:
         """How many more tasks a node can run."""
         load = self.load(member.name)
-        return float("inf") if member.capacity is None else member.capacity - load.active - load.designated
+        return float("inf") if member.capacity is None else member.capacity - load.active
 
     def is_live(self, member: Member) -> bool:
         return not (member.frozen or member.draining or member.name in self.suspects)
 
     def rank(self, task: TaskView, node: str) -> int | None:
-        """The place of `node` (0 is next) among those that may claim a task its designee missed; None: it may not."""
-        task_id = task.id
+        """The place of `node` (0 is next) among those that may claim a task its designee missed; None: it may not.
+
+        Those without room come last: they may have some when their turn comes, and wait for it until then."""
+        designee = self.designee.get(task.id)
         live = [m for m in self._mirror.members.values() if self.is_live(m) and fits(m, task.wants)]
-        able = [m.name for m in live if task.resting or self.free(m) > 0]
-        names = [name for name in able if name != self.designee.get(task_id)]
-        if node not in names:
-            return None
-        return sorted(names, key=lambda name: zlib.crc32(f"{task_id}\0{name}".encode())).index(node)
+        order = {m.name: self._late_key(m, task) for m in live if m.name != designee}
+        return sorted(order, key=order.__getitem__).index(node) if node in order else None
+
+    def _late_key(self, member: Member, task: TaskView) -> tuple[bool, int, str]:
+        full = not task.resting and self.free(member) <= 0
+        return full, zlib.crc32(f"{task.id}\0{member.name}".encode()), member.name
 
     def waiting(self) -> Iterable[str]:
         """Ids of unowned tasks that no live node can take now."""
@@ -112,6 +117,7 @@ class Designations:
     def _forget_all(self) -> None:
         self.loads.clear()
         self.designee.clear()
+        self._active.clear()
         self.suspects.clear()
         self._waiting.clear()
         self._counted.clear()
@@ -158,6 +164,15 @@ class Designations:
         node = self.designee.pop(task_id, None)
         if node is not None:
             self.load(node).designated -= 1
+            self.load(node).active -= task_id in self._active
+            self._active.pop(task_id, None)
+
+    def _designate(self, task_id: str, node: str, kind: Kind) -> None:
+        self.designee[task_id] = node
+        self.load(node).designated += 1
+        if not kind.resting:
+            self.load(node).active += 1
+            self._active[task_id] = None
 
     def _unqueue(self, task_id: str) -> None:
         for kind, tasks in list(self._waiting.items()):
@@ -184,8 +199,7 @@ class Designations:
                 if not heap:
                     break
                 name = heap[0][2]
-                self.designee[task_id] = name
-                self.load(name).designated += 1
+                self._designate(task_id, name, kind)
                 assigned[task_id] = None
                 del tasks[task_id]
                 member = self._mirror.members[name]
