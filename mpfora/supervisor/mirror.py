@@ -99,7 +99,8 @@ class Mirror:
             self.tasks, self.members, self.readers, self._orphan_states = {}, {}, {}, {}
             touched.members = touched.readers = True
         self.revision = batch.revision
-        for change in batch.changes:
+        # a task before what is known of it: a Go client puts the props first
+        for change in sorted(batch.changes, key=lambda change: not isinstance(change, c.TaskPut)):
             self._absorbers[type(change)](change, touched)
         return touched
 
