@@ -2,13 +2,14 @@
 
 A task designated to this node is claimed at once (after the grace, if its last owner vanished without the mark that
 its process is dead); one designated to another is claimed late, naming who missed it. After a lost claim the task
-counts as taken until a change with a newer revision says otherwise: that change is sure to come, since a claim is
-lost to an owner key or to a deletion.
+counts as taken until a change newer than the one it was sent at says otherwise: that change is sure to come, or has
+come while the answer was on its way, since a claim is lost to an owner key or to a deletion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from mpfora.supervisor.coordinator import ClaimAnswer, Lost, Unknown
 from mpfora.supervisor.designations import Designations
@@ -25,12 +26,22 @@ REFUSED_S = 1.0
 BATCH = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A claim under way. changed: the task's last revision when it was sent; active: it will need a process; void: the
+    session under which it was sent is gone."""
+
+    changed: int
+    active: bool
+    void: bool = False
+
+
 class Claims:
     """in_flight: tasks with a claim under way. All else is private to the class."""
 
     def __init__(self, node: str, mirror: Mirror, designations: Designations, grace_s: float) -> None:
         self._node, self._mirror, self._designations, self._grace_s = node, mirror, designations, grace_s
-        self.in_flight: dict[str, None] = {}
+        self.in_flight: dict[str, Flight] = {}
         #: due times of tasks to look at
         self._timers: Timers[str] = Timers()
         #: tasks whose time has come, waiting for room
@@ -48,22 +59,31 @@ class Claims:
             if task is None or task.changed > self._passed.get(task_id, -1):
                 self._passed.pop(task_id, None)
 
-    def answered(self, answer: ClaimAnswer, now_s: float) -> None:
-        """A claim was won, lost, or nobody knows."""
+    def answered(self, answer: ClaimAnswer, now_s: float) -> bool:
+        """A claim was won, lost, or nobody knows. True: it is won, and the claim is worth something."""
         match answer:
             case Lost(task_id):
-                self.in_flight.pop(task_id, None)
-                if (task := self._mirror.tasks.get(task_id)) is not None and task.owner is None:
-                    self._passed[task_id] = task.changed
+                if (flight := self.in_flight.pop(task_id, None)) is not None:
+                    self._passed[task_id] = flight.changed
+                self.look_at([task_id], now_s)
+                return False
             case Unknown(task_id, _):
                 self.in_flight.pop(task_id, None)
                 self._timers.set(task_id, now_s + ASK_AGAIN_S)
+                return False
             case won:
-                self.in_flight.pop(won.claim.task_id, None)
+                flight = self.in_flight.pop(won.claim.task_id, None)
+                return flight is None or not flight.void
 
-    def adopt(self, task_id: str, now_s: float) -> None:
-        """The mirror says the task is ours, and nothing here runs it: claim it again, which finds out."""
-        self._timers.set(task_id, now_s)
+    def adopt(self, task_ids: Sequence[str]) -> list[tuple[str, str | None]]:
+        """The mirror says these are this node's, and nothing here runs them: the claims that find out."""
+        for task_id in task_ids:
+            self._sent(self._mirror.tasks[task_id])
+        return [(task_id, None) for task_id in task_ids]
+
+    def active_in_flight(self) -> int:
+        """How many processes the claims under way will need."""
+        return sum(1 for flight in self.in_flight.values() if flight.active)
 
     def any_due(self, now_s: float) -> bool:
         """Whether `choose` has anything to look at."""
@@ -94,16 +114,20 @@ class Claims:
                 continue
             if not task.resting:
                 rooms -= 1
-            self.in_flight[task_id] = None
+            self._sent(task)
             chosen.append((task_id, self._missed(task)))
         return chosen
 
     def forget_all(self) -> None:
-        """The session is gone; what was in flight will be answered as lost."""
+        """The session is gone: a claim that was sent under it and won is worth nothing."""
         self._eager.clear()
+        self.in_flight = {task_id: replace(flight, void=True) for task_id, flight in self.in_flight.items()}
 
     def wake_at(self) -> float | None:
         return self._timers.next()
+
+    def _sent(self, task: TaskView) -> None:
+        self.in_flight[task.id] = Flight(task.changed, not task.resting)
 
     def _settled(self, task: TaskView) -> bool:
         """Another owns it, or it was lost and has not changed since."""

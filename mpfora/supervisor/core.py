@@ -11,7 +11,7 @@ posture.py, moves in moves.py. This module only knows their order.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpfora.config import Settings
@@ -243,11 +243,10 @@ class Core:
     def _claims_answered(self, event: ev.ClaimsAnswered, now: ev.Now) -> list[do.Command]:
         steps: list[do.Command] = []
         for answer in event.answers:
-            self.claims.answered(answer, now.boot_s)
-            if isinstance(answer, Won):
+            if self.claims.answered(answer, now.boot_s) and isinstance(answer, Won):
                 steps += self.holdings.won(answer)
-                if self.posture.leave:
-                    self.holdings.give_back(answer.claim.task_id, self.posture.leave)
+                if why := self.posture.leave or ("" if self.holdings.rooms() >= 0 else "no room on this node"):
+                    self.holdings.give_back(answer.claim.task_id, why)
         return steps
 
     # -- decide ---------------------------------------------------------------------------------------
@@ -258,13 +257,19 @@ class Core:
         steps += self.session.decide(self.posture.member(), now.boot_s, may_join=self.zygote.ready and not leaving)
         steps += self._decide_phase(now)
         steps += self._decide_moves(now)
-        self._decide_reconcile(now)
+        steps += self._decide_reconcile(now)
         steps += self.holdings.decide(self._site(now))
-        for task_id in self.holdings.take_dropped():
-            self.moves.over(task_id)
+        self._after_dropping(now)
         steps += self._decide_claims(now)
         steps += self._decide_progress(now)
         return steps + self._decide_exit(now) if leaving else steps
+
+    def _after_dropping(self, now: ev.Now) -> None:
+        """Slots that are gone: the task may be this node's again, and the watch may have said so before."""
+        dropped = self.holdings.take_dropped()
+        for task_id in dropped:
+            self.moves.over(task_id)
+        self.claims.look_at(dropped, now.boot_s)
 
     def _decide_phase(self, now: ev.Now) -> list[do.Command]:
         """When the lease passes from one phase to the next every slot is looked at."""
@@ -289,20 +294,33 @@ class Core:
                 self.moves.over(task_id)
         return steps
 
-    def _decide_reconcile(self, now: ev.Now) -> None:
-        """What the store says this node owns and nothing here runs is claimed again; seen twice, it is no matter of
-        lag."""
+    def _decide_reconcile(self, now: ev.Now) -> list[do.Command]:
+        """Every few seconds the store is held against what this node believes of itself, and the difference mended."""
         if now.boot_s < self._reconcile_at_s or self.session.membership is not Membership.IN:
-            return
+            return []
         self._reconcile_at_s = now.boot_s + RECONCILE_S
-        seen: dict[str, int] = {}
+        if self.session.phase(now.boot_s) is not LeasePhase.HELD or not self.zygote.ready:
+            return []
+        return self._mend_record() + self._adopt()
+
+    def _mend_record(self) -> list[do.Command]:
+        """A record that could not be published, or that was missed while it could not be, is published again."""
+        mine, me = self.posture.member(), self.settings.name
+        right = self.mirror.members.get(me) == mine and me not in self.designations.suspects
+        return [] if right else [do.Publish(mine)]
+
+    def _adopt(self) -> list[do.Command]:
+        """What the store says this node owns and nothing here runs is claimed again, which finds out whose it is; seen
+        twice, it is no matter of lag. Whoever owns must run or give back, so a frozen or full node adopts too."""
+        before, self._orphans = self._orphans, {}
+        adopted: list[str] = []
         for task in self.mirror.owned_by(self.settings.name):
             if task.owner is None or task.id in self.holdings.slots or task.id in self.claims.in_flight:
                 continue
-            seen[task.id] = task.owner.fence
-            if self._orphans.get(task.id) == task.owner.fence:
-                self.claims.adopt(task.id, now.boot_s)
-        self._orphans = seen
+            self._orphans[task.id] = task.owner.fence
+            if before.get(task.id) == task.owner.fence:
+                adopted.append(task.id)
+        return _batches(self.claims.adopt(adopted))
 
     def _site(self, now: ev.Now) -> Site:
         phase = self.session.phase(now.boot_s)
@@ -318,7 +336,7 @@ class Core:
         )
 
     def _rooms(self) -> float:
-        return self.holdings.rooms() - len(self.claims.in_flight)
+        return self.holdings.rooms() - self.claims.active_in_flight()
 
     def _may_claim(self, now: ev.Now) -> bool:
         held = self.session.phase(now.boot_s) is LeasePhase.HELD
@@ -334,7 +352,7 @@ class Core:
             return fits(me, task.wants) and self._balancer.may_claim(view, OpenTask(task.id, task.wants))
 
         chosen = self.claims.choose(now.boot_s, self._rooms(), may_claim, self.holdings.slots.__contains__)
-        return [do.ClaimTasks(tuple(chosen[start : start + BATCH])) for start in range(0, len(chosen), BATCH)]
+        return _batches(chosen)
 
     def _view(self, mine: tuple[OwnTask, ...]) -> View:
         book = self.designations
@@ -374,6 +392,10 @@ class Core:
             return []
         left = len(self.holdings.slots)
         return [do.Say("error", f"leaving with {left} claims not given back: they end with the lease"), do.Exit(0)]
+
+
+def _batches(chosen: Sequence[tuple[str, str | None]]) -> list[do.Command]:
+    return [do.ClaimTasks(tuple(chosen[start : start + BATCH])) for start in range(0, len(chosen), BATCH)]
 
 
 def _nothing(event: ev.Event, now: ev.Now) -> list[do.Command]:
