@@ -57,7 +57,7 @@ def spec_of(handler: str | Callable[..., Any]) -> HandlerSpec:
     main = sys.modules["__main__"]
     main_spec = getattr(main, "__spec__", None)
     main_file = getattr(main, "__file__", None)
-    if main_spec is not None and main_spec.name:
+    if main_spec is not None and main_spec.name not in ("", "__main__"):  # "__main__": a folder was run, by its path
         return HandlerSpec(attribute, "__main__", attribute, main_module=main_spec.name)
     if main_file is None:
         raise HandlerSpecError(f"handler {attribute}: is not in a file; put it into a module")

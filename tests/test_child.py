@@ -208,7 +208,7 @@ def test_a_class_that_lies() -> None:
             return SystemExit
 
         @property
-        def __notes__(self) -> Any:
+        def __notes__(self) -> Any:  # type: ignore[override]
             raise RuntimeError
 
         @property
@@ -346,6 +346,21 @@ def test_a_cancellation_of_its_own_making_is_an_error() -> None:
         raise asyncio.CancelledError
 
     assert run(handler).failed.kind == "asyncio.exceptions.CancelledError"
+
+
+def test_an_async_handler_leaves_by_sys_exit_or_is_interrupted() -> None:
+    async def leaves(task: Task, ctx: Context) -> None:
+        await asyncio.sleep(0)
+        sys.exit(6)
+
+    async def interrupted(task: Task, ctx: Context) -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    end = run(leaves)
+    assert end.report is None
+    assert end.exit_code == 6
+    assert run(interrupted).failed.text == "KeyboardInterrupt"
 
 
 def test_a_deaf_coroutine_is_cancelled_at_each_stop_and_can_be_killed() -> None:

@@ -282,7 +282,11 @@ def test_saves_arrive_in_order_before_the_result() -> None:
 
 def test_saves_of_many_threads_are_whole() -> None:
     def handler(task: Task, ctx: Context) -> None:
-        threads = [threading.Thread(target=lambda n=n: [ctx.save([n] * 50_000) for _ in range(5)]) for n in range(4)]
+        def save(n: int) -> None:
+            for _ in range(5):
+                ctx.save([n] * 50_000)
+
+        threads = [threading.Thread(target=save, args=(n,)) for n in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

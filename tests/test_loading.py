@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -243,9 +244,48 @@ def test_a_script_that_is_gone() -> None:
         load_handlers([HandlerSpec("run", "__main__", "run", main_path="/nowhere/job.py")])
 
 
-def test_what_was_run_as_a_folder_is_refused() -> None:
+def test_a_folder_that_was_run_is_found_by_its_path() -> None:
+    write(
+        "app/__main__.py", "from mpfora.handler_spec import *\ndef run(task, ctx): pass\nprint(spec_of(run).main_path)"
+    )
+    folder = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "app"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(folder)}
+    )
+    assert done.stdout.strip() == str(Path("app/__main__.py").resolve()), done.stderr
+
+
+def test_a_main_module_without_a_name_of_its_own_is_refused() -> None:
     with pytest.raises(LoadError, match="put the handler into a module"):
         load_handlers([HandlerSpec("run", "__main__", "run", main_module="__main__")])
+
+
+def test_a_handler_of_a_script_may_start_processes_of_multiprocessing() -> None:
+    write(
+        "job.py",
+        "import multiprocessing\n"
+        "def work(q): q.put('worked')\n"
+        "def run(task, ctx):\n"
+        "    mp = multiprocessing.get_context('spawn')\n"
+        "    q = mp.SimpleQueue()\n"
+        "    p = mp.Process(target=work, args=(q,))\n"
+        "    p.start(); p.join(30)\n"
+        "    return p.exitcode or q.get()\n",
+    )
+    spec = HandlerSpec("run", "__main__", "run", main_path=str(Path("job.py").resolve()))
+    assert load_handlers([spec])["run"].target(None, None) == "worked"
+
+
+def test_every_animal_of_the_zoo_loads_and_says_what_it_does() -> None:
+    import zoo
+
+    names = [n for n, v in vars(zoo).items() if getattr(v, "__module__", "") == "zoo" and not n.startswith("_")]
+    names.remove("Unspeakable")
+    assert len(names) >= 28
+    found = load_handlers([HandlerSpec(name, "zoo", name) for name in names])
+    for name, handler in found.items():
+        assert handler.target.__doc__, name
+    assert found["stalls_by_declaration"].settings.stall_timeout_s == 0.5
 
 
 def test_loading_imports_neither_asyncio_nor_grpc_nor_supervisor() -> None:

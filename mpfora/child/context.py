@@ -34,10 +34,9 @@ class Context:
 
     task        the Task
     checkpoint  what the last run saved (with save or leave), as a JSON value; None: nothing
-    fence       the claim's number: it grows with every claim of the namespace. Hand it to the stores you write to,
-    and
+    fence       the claim's number: it grows with every claim of the namespace. Hand it to the stores you write to, and
                 have them refuse a lower one than they have seen: a run that should be dead can then spoil nothing.
-    attempt     how many runs of this task came before this one, plus 1
+    attempt     which run of this task it is: 1 for the first
 
     Every method may be called from any thread. In processes that the handler forks or starts by multiprocessing's
     fork, `stopping`, `wait` and `beat` work as well; `save` does not.

@@ -170,14 +170,15 @@ _replaced_mains: list[ModuleType] = []
 
 
 def _main_by_path(spec: HandlerSpec) -> tuple[ModuleType, CodeType]:
+    """A script has no __spec__: multiprocessing, when the handler uses it, finds the script by __file__ then."""
     path = spec.main_path or ""
     _make_importable(str(Path(path).parent))
-    loader = SourceFileLoader(_MAIN, path)
-    module_spec = importlib.util.spec_from_loader(_MAIN, loader)
-    code = loader.get_code(_MAIN)
-    if module_spec is None or code is None:
+    code = SourceFileLoader(_MAIN, path).get_code(_MAIN)
+    if code is None:
         raise LoadError(spec, f"{path} cannot be run as a script: put the handler into a module")
-    return importlib.util.module_from_spec(module_spec), code
+    module = ModuleType(_MAIN)
+    module.__file__ = path
+    return module, code
 
 
 def _main_by_name(spec: HandlerSpec, name: str) -> tuple[ModuleType, CodeType]:
