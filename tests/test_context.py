@@ -148,6 +148,22 @@ def test_wait_takes_its_time() -> None:
     assert run(handler).result == [False, True, False, False]
 
 
+@pytest.mark.parametrize("seconds", [1e12, float("inf"), None])
+def test_wait_for_very_long(seconds: float | None) -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        other = threading.Thread(target=ctx.wait, args=(seconds,))
+        other.start()
+        print("sleeping", flush=True)
+        ctx.wait(seconds)
+        other.join()
+        return ctx.leave()
+
+    with Child(handler) as child:
+        child.until_printed("sleeping")
+        child.stop("pause")
+        assert child.end(limit_s=10).message.verb == "pause"
+
+
 def test_waiting_costs_no_cpu() -> None:
     with Child(zoo.sleep) as child:
         child.until_printed("sleeping")

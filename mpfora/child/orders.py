@@ -19,6 +19,8 @@ from mpfora.states import InvalidMessage, Message, Verb
 
 #: how often the stop flag is looked at by those whom no frame can wake
 _LOOK_EVERY_S = 0.1
+#: poll() takes milliseconds in 31 bits
+_LONGEST_SLEEP_S = 86_400.0
 
 
 class Orders:
@@ -87,7 +89,7 @@ class Orders:
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            self._sleep(done, left)
+            self._sleep(done, left if left is None else min(left, _LONGEST_SLEEP_S))
         return True
 
     def _sleep(self, done: Callable[[], bool], left: float | None) -> None:
