@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import time
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -18,6 +19,12 @@ _PR_GET_CHILD_SUBREAPER = 37
 _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
+
+
+class SignalMask(ctypes.Structure):
+    """A sigset_t: empty when made."""
+
+    _fields_ = (("words", ctypes.c_ulong * (1024 // (8 * ctypes.sizeof(ctypes.c_ulong)))),)
 
 
 def _checked(result: int, what: str) -> int:
@@ -54,6 +61,21 @@ def raise_nofile_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def block_signals() -> SignalMask:
+    """Block all signals in this thread. Returns the mask to give to `restore_signals`.
+
+    signal.pthread_sigmask() makes an enum member of every signal, as costly as a good part of the fork."""
+    all_signals, before = SignalMask(), SignalMask()
+    _libc.sigfillset(ctypes.byref(all_signals))
+    _checked(-_libc.pthread_sigmask(signal.SIG_SETMASK, ctypes.byref(all_signals), ctypes.byref(before)), "sigmask")
+    return before
+
+
+def restore_signals(mask: SignalMask | None = None) -> None:
+    """Block the signals in `mask`, as it came from `block_signals`, and no others; None: none at all."""
+    _checked(-_libc.pthread_sigmask(signal.SIG_SETMASK, ctypes.byref(mask or SignalMask()), None), "sigmask")
 
 
 class _TimeSpec(ctypes.Structure):

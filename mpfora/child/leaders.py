@@ -149,13 +149,13 @@ def _note_end(leader: Leader, status: int) -> None:
 
 def _fork(order: wire.Fork, fds: ForkFds, handler: LoadedHandler, slots: SlotTable, close_fds: Sequence[int]) -> int:
     """The child's pid. All signals are blocked around the fork; the child sets up its own before it unblocks them."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = linux.block_signals()
     try:
         pid = os.fork()
         if pid == 0:
             _enter(order, fds, handler, slots, close_fds)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        linux.restore_signals(mask)
     return pid
 
 

@@ -26,6 +26,7 @@ class Link:
         self._socket.setblocking(False)
         self._decoder = wire.Decoder()
         self._unsent = bytearray()
+        self._is_behind = False
         self._fds: deque[tuple[int, ...]] = deque()
         self.is_closed = False
 
@@ -64,19 +65,19 @@ class Link:
         return fds
 
     def send(self, frame: wire.Frame, may_drop: bool = False) -> None:
-        """Send now or later, in order. may_drop: not at all, if the supervisor is behind with reading."""
-        if self.is_closed or (may_drop and self._unsent):
+        """Send with the next `flush`, in order. may_drop: not at all, if the supervisor is behind with reading."""
+        if self.is_closed or (may_drop and self._is_behind):
             return
         self._unsent += wire.format_frame(frame)
-        self.flush()
 
     def flush(self) -> None:
-        """Send what is kept, as far as it goes. Called when the socket is writable."""
+        """Send what is kept, as far as it goes. Called once in each turn of the loop."""
         try:
             while self._unsent:
                 del self._unsent[: self._socket.send(self._unsent)]
+            self._is_behind = False
         except BlockingIOError:
-            pass
+            self._is_behind = True
         except OSError:
             self.is_closed = True
             self._unsent.clear()

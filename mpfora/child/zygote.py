@@ -102,6 +102,7 @@ class Zygote:
         now = linux.boot_ns()
         times = [self._deadman.wake_at(now), self._strays.wake_at(), self._watch.wake_at(), self._leave_by()]
         self._timer.set(min((time for time in times if time is not None), default=None))
+        self._link.flush()
         link = self._link.fileno()
         if self._link.is_closed:
             self._poll.modify(link, 0)
@@ -110,8 +111,6 @@ class Zygote:
         ready = dict(self._poll.poll())
         if self._wakeup in ready:
             os.read(self._wakeup, 4096)
-        if ready.get(link, 0) & select.POLLOUT:
-            self._link.flush()
         return bool(ready.get(link, 0) & ~select.POLLOUT) and not self._link.is_closed
 
     def _is_done(self) -> bool:
@@ -272,12 +271,16 @@ def _load(link: Link, options: argparse.Namespace) -> dict[str, LoadedHandler]:
     gc.freeze()
     settings = {name: dataclasses.asdict(handler.settings) for name, handler in handlers.items()}
     link.send(wire.Ready(os.getpid(), settings, find_threads()))
+    link.flush()
     return handlers
 
 
 def _finish_sending(link: Link) -> None:
+    link.flush()
     while link.has_unsent:
-        select.select([], [link], [], 1)
+        poll = select.poll()
+        poll.register(link.fileno(), select.POLLOUT)
+        poll.poll()
         link.flush()
 
 

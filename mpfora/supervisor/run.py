@@ -77,7 +77,7 @@ class Run:
                 os.close(fd)
             raise
         ours.setblocking(False)
-        self._loop.add_reader(ours, self._read_control)
+        self._loop.add_reader(ours.fileno(), self._read_control)
         self._output = OutputPipe(reader, lambda line: self._on_output(self.task_id, line))
         return opened[0], output, os.dup(self._stacks)
 
@@ -86,8 +86,8 @@ class Run:
         left = _DRAIN
         while left > 0 and (count := self._read_control()):
             left -= count
-        self._loop.remove_reader(self._control)
-        self._loop.remove_writer(self._control)
+        self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
         self._control.close()
         self._output.close()
         self._save()
@@ -107,11 +107,11 @@ class Run:
             while self._unsent:
                 del self._unsent[: self._control.send(self._unsent)]
         except BlockingIOError:
-            self._loop.add_writer(self._control, self._flush)
+            self._loop.add_writer(self._control.fileno(), self._flush)
             return
         except OSError:  # the child closed its end: it has said so by that
             self._unsent.clear()
-        self._loop.remove_writer(self._control)
+        self._loop.remove_writer(self._control.fileno())
 
     # -- control ------------------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Run:
     def _stop_listening(self) -> None:
         """Nothing more is taken from the child. What it writes from now on fails there and cannot block it."""
         self._is_deaf = True
-        self._loop.remove_reader(self._control)
+        self._loop.remove_reader(self._control.fileno())
         try:
             self._control.shutdown(socket.SHUT_RD)
         except OSError as error:
@@ -169,6 +169,8 @@ def _stacks_file() -> int:
 
 
 def _read_stacks(fd: int) -> str:
+    if os.lseek(fd, 0, os.SEEK_CUR) == 0:  # the child's offset is ours: nothing was written
+        return ""
     text = os.pread(fd, STACKS_BYTES, 0).strip(b"\0\n").replace(b"\0", b"")
     if len(text) > STACKS_KEPT:
         half = STACKS_KEPT // 2
