@@ -1,0 +1,152 @@
+"""What is in the fake etcd, read from its revisions by the checkers alone, and what they know to have happened: evidence.
+
+Nothing of a node's own state is looked at here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mpfora.keys import Layout, parse_member, parse_owner, parse_state, parse_wants
+from mpfora.kv import Event, Revision
+from mpfora.model import Member, Wants
+from mpfora.outcome import Said, SaidError, SaidMessage, SaidResult
+from mpfora.states import State, TaskState, Verb
+
+from .kernel import Proc
+
+
+@dataclass(slots=True)
+class Owned:
+    node: str
+    fence: int
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Of one task, over its whole life. said: (fence, what a process said). errors: ends that were the task's own
+    fault. commands: verbs that a client asked for. last_fence, last_node: of the newest process."""
+
+    said: list[tuple[int, Said]] = field(default_factory=list)
+    errors: int = 0
+    starts: int = 0
+    commands: dict[Verb, None] = field(default_factory=dict)
+    deleted: bool = False
+    last_fence: int = 0
+    last_node: str = ""
+
+    def has_said(self, verb: Verb, fence: int) -> bool:
+        for at, said in self.said:
+            if at != fence:
+                continue
+            if isinstance(said, SaidResult) and verb is Verb.COMPLETE:
+                return True
+            if isinstance(said, SaidMessage) and said.message.verb is verb:
+                return True
+        return False
+
+
+@dataclass(slots=True)
+class TaskBook:
+    """state None: no state key. command: mod revision of the command that waits, 0: none."""
+
+    id: str
+    exists: bool = False
+    wants: Wants = field(default_factory=Wants)
+    owner: Owned | None = None
+    state: TaskState | None = None
+    command: int = 0
+    checkpoint_fence: int = 0
+    evidence: Evidence = field(default_factory=Evidence)
+
+    @property
+    def resting(self) -> bool:
+        return self.state is not None and self.state.state in (State.SLEEPING, State.PAUSED)
+
+
+class Books:
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.tasks: dict[str, TaskBook] = {}
+        self.members: dict[str, Member] = {}
+        #: command key -> node
+        self.node_commands: dict[str, str] = {}
+        #: owner keys put, by nodes
+        self.claims = 0
+
+    def task(self, task_id: str) -> TaskBook:
+        book = self.tasks.get(task_id)
+        if book is None:
+            book = self.tasks[task_id] = TaskBook(task_id)
+        return book
+
+    def take(self, revision: Revision) -> None:
+        for event in revision.events:
+            parts = event.key[len(self.layout.root) :].split("/")
+            if parts[0] == "tasks" and len(parts) > 1:
+                self._take_task(parts, event)
+            elif parts[0] == "state":
+                self.task(parts[1]).state = None if event.deleted else parse_state(event.value)
+            elif parts[0] == "nodes" and parts[-1] == "_metafora" and len(parts) == 3:
+                self._take_member(parts[1], event)
+            elif parts[0] == "nodes" and len(parts) == 4 and parts[3] != "_metafora":
+                self._take_node_command(parts[1], event)
+
+    def _take_task(self, parts: list[str], event: Event) -> None:
+        if parts[1] == "_metafora":
+            return
+        book = self.task(parts[1])
+        if len(parts) == 2:
+            book.exists = not event.deleted
+        elif parts[2] == "owner":
+            book.owner = None if event.deleted else Owned(parse_owner(event.value)[0], event.create_revision)
+            self.claims += not event.deleted
+        elif parts[2] == "props" and not event.deleted:
+            book.wants = parse_wants(event.value)
+        elif parts[2] == "commands":
+            book.command = 0 if event.deleted else event.mod_revision
+
+    def _take_member(self, name: str, event: Event) -> None:
+        if event.deleted:
+            self.members.pop(name, None)
+        else:
+            self.members[name] = parse_member(name, event.value)
+
+    def _take_node_command(self, node: str, event: Event) -> None:
+        if event.deleted:
+            self.node_commands.pop(event.key, None)
+        else:
+            self.node_commands[event.key] = node
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    def active(self, node: str) -> int:
+        """Tasks that the node owns and that need a process."""
+        return sum(
+            1 for task in self.tasks.values() if task.owner is not None and task.owner.node == node and not task.resting
+        )
+
+    def owned(self, node: str) -> int:
+        return sum(1 for task in self.tasks.values() if task.owner is not None and task.owner.node == node)
+
+    def can_take(self, member: Member, task: TaskBook) -> bool:
+        """Whether a node has what a task asks for, is willing, and has room."""
+        if member.frozen or member.draining:
+            return False
+        handler = task.wants.handler
+        if handler is None and len(member.handlers) != 1:
+            return False
+        if handler is not None and handler not in member.handlers:
+            return False
+        if any(member.labels.get(key) != value for key, value in task.wants.labels.items()):
+            return False
+        return task.resting or member.capacity is None or self.active(member.name) < member.capacity
+
+
+def is_own_error(proc: Proc) -> bool:
+    """Whether a dead process ended by a fault of its own."""
+    if proc.said is None:
+        return not (proc.killed and proc.signal == 9)
+    if isinstance(proc.said, SaidError):
+        return True
+    return isinstance(proc.said, SaidMessage) and proc.said.message.verb is Verb.ERROR

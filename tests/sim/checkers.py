@@ -1,0 +1,216 @@
+"""The checkers: they watch the kernel and the store from outside and say what must never be.
+
+Each violation is a line that begins with its kind, e.g. "two at once: ...". Nothing of a node's own state is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from mpfora.keys import Layout
+from mpfora.kv import Compare, Delete, DeletePrefix, Op, Put, Revision, Txn, TxnResult
+from mpfora.outcome import Said
+from mpfora.states import State, TaskState, Verb
+
+from .books import Books, TaskBook, is_own_error
+from .fake_etcd import Granted
+from .kernel import Proc
+
+CLIENT = "client"
+#: more than this is not told
+MOST = 10
+
+
+class Checkers:
+    """now: the world's time. nodes: names of all machines, with their capacities."""
+
+    def __init__(
+        self, layout: Layout, now: Callable[[], float], capacities: dict[str, int | None], max_errors: int
+    ) -> None:
+        self._layout, self._now, self._capacities, self._max_errors = layout, now, capacities, max_errors
+        self.books = Books(layout)
+        self.violations: list[str] = []
+        #: live processes, by task
+        self.live: dict[str, list[Proc]] = {}
+        self._running: dict[str, int] = dict.fromkeys(capacities, 0)
+        #: until when a task's claims may be unsafe, because something outside the promises happened to it
+        self._excused: dict[str, float] = {}
+        self.overlaps = 0
+
+    def say(self, kind: str, text: str) -> None:
+        if len(self.violations) < MOST:
+            self.violations.append(f"{kind}: at {self._now():.4f}: {text}")
+
+    def excuse(self, task: str, until: float) -> None:
+        """The store itself broke the claim of a task: grace and fence are all that protects it for a while."""
+        self._excused[task] = max(until, self._excused.get(task, 0.0))
+
+    def is_excused(self, task: str) -> bool:
+        return self._excused.get(task, -1.0) >= self._now()
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    def started(self, proc: Proc) -> None:
+        book = self.books.task(proc.task)
+        evidence = book.evidence
+        others = self.live.setdefault(proc.task, [])
+        if others and not self.is_excused(proc.task):
+            self.say("two at once", f"{_name(proc)} starts while {_name(others[0])} lives")
+        if proc.fence < evidence.last_fence or (proc.fence == evidence.last_fence and proc.machine != evidence.last_node):
+            self.say("fences only grow", f"{_name(proc)} after fence {evidence.last_fence} on {evidence.last_node}")
+        if (book.owner is None or book.owner.fence != proc.fence) and not self.is_excused(proc.task):
+            self.say("started without a claim", f"{_name(proc)}; the owner is {book.owner}")
+        evidence.last_fence, evidence.last_node = max(proc.fence, evidence.last_fence), proc.machine
+        evidence.starts += 1
+        others.append(proc)
+        self._running[proc.machine] += 1
+        capacity = self._capacities[proc.machine]
+        if capacity is not None and self._running[proc.machine] > capacity:
+            self.say("over capacity", f"{proc.machine} runs {self._running[proc.machine]} of {capacity}")
+
+    def said(self, proc: Proc, said: Said) -> None:
+        self.books.task(proc.task).evidence.said.append((proc.fence, said))
+
+    def ended(self, proc: Proc) -> None:
+        self.live[proc.task].remove(proc)
+        self._running[proc.machine] -= 1
+        if is_own_error(proc):
+            self.books.task(proc.task).evidence.errors += 1
+
+    def start_failed(self, task: str) -> None:
+        self.books.task(task).evidence.errors += 1
+
+    # -- leases -------------------------------------------------------------------------------------------------------
+
+    def lease_ends(self, lease: Granted, why: str, keys: list[str]) -> None:
+        """Called before its keys are deleted."""
+        for key in keys:
+            task_id, _, last = key.removeprefix(self._layout.tasks).partition("/")
+            if not key.startswith(self._layout.tasks) or last != "owner":
+                continue
+            owner = self.books.task(task_id).owner
+            if why == "bug":
+                self.excuse(task_id, self._now() + 60.0)
+            for proc in self.live.get(task_id, ()):
+                if owner is not None and proc.fence == owner.fence and not self.is_excused(task_id):
+                    self.say("beyond its lease", f"{_name(proc)} lives when the lease is let go ({why})")
+
+    # -- writes -------------------------------------------------------------------------------------------------------
+
+    def wrote(self, writer: str, txn: Txn, result: TxnResult) -> None:
+        """Called after a transaction, before its revision is told."""
+        if writer != CLIENT:
+            self._check_ops(writer, txn, result, ())
+
+    def _check_ops(self, writer: str, txn: Txn, result: TxnResult, outer: tuple[Compare, ...]) -> None:
+        compares = outer + txn.compares
+        ops = txn.success if result.succeeded else txn.failure
+        for op, answer in zip(ops, result.answers, strict=True):
+            if isinstance(op, Txn):
+                assert isinstance(answer, TxnResult)
+                self._check_ops(writer, op, answer, compares if result.succeeded else ())
+            elif isinstance(op, Put | Delete | DeletePrefix):
+                self._check_write(writer, op, compares if result.succeeded else ())
+
+    def _check_write(self, writer: str, op: Op, compares: tuple[Compare, ...]) -> None:
+        key = op.prefix if isinstance(op, DeletePrefix) else op.key  # type: ignore[union-attr]
+        if isinstance(op, DeletePrefix) and not key.endswith("/"):
+            self.say("prefix without its slash", f"{writer} deletes all that begins with {key}")
+        parts = key[len(self._layout.root) :].split("/")
+        if parts[0] not in ("tasks", "state", "checkpoints") or parts[1] == "_metafora":
+            return
+        task_id, last = parts[1], parts[2] if len(parts) > 2 else ""
+        owner = self._layout.owner(task_id)
+        if parts[0] == "tasks" and last == "commands":
+            if not any(compare.key == key and compare.target == "mod_revision" for compare in compares):
+                self.say("write without its compare", f"{writer}: {op} without the command's revision")
+            return
+        fences = [c.to for c in compares if c.key == owner and c.target == "create_revision" and c.relation == "=="]
+        if isinstance(op, Put) and last == "owner" and parts[0] == "tasks":
+            self._check_claim(writer, op, compares, owner)
+        elif not fences and not (last == "released" and isinstance(op, Delete)):
+            self.say("write without its fence", f"{writer}: {op}")
+        if isinstance(op, DeletePrefix) or (isinstance(op, Delete) and last == "owner"):
+            self._check_dead(writer, task_id, fences)
+        if isinstance(op, Put) and parts[0] == "checkpoints":
+            self._check_checkpoint(writer, task_id, op)
+
+    def _check_claim(self, writer: str, put: Put, compares: tuple[Compare, ...], owner: str) -> None:
+        absent = any(c.key == owner and c.target == "version" and c.to == 0 for c in compares)
+        if not absent or not put.lease:
+            self.say("claim without its compare", f"{writer}: {put}")
+
+    def _check_dead(self, writer: str, task_id: str, fences: list[int | bytes]) -> None:
+        for proc in self.live.get(task_id, ()):
+            if proc.fence in fences:
+                self.say("released alive", f"{writer} gives {task_id} back while {_name(proc)} lives")
+
+    def _check_checkpoint(self, writer: str, task_id: str, put: Put) -> None:
+        book = self.books.task(task_id)
+        fence = json.loads(put.value)["fence"]
+        if fence < book.checkpoint_fence:
+            self.say("checkpoint goes back", f"{writer}: {task_id} from fence {book.checkpoint_fence} to {fence}")
+        book.checkpoint_fence = fence
+
+    # -- revisions ----------------------------------------------------------------------------------------------------
+
+    def changed(self, writer: str, revision: Revision) -> None:
+        states = self._layout.states
+        for event in revision.events:
+            if event.key.startswith(states) and not event.deleted and writer != CLIENT:
+                self._check_state(self.books.task(event.key[len(states) :]), writer, event.value)
+        gone = [
+            event.key[len(self._layout.tasks) :]
+            for event in revision.events
+            if event.deleted and event.key.startswith(self._layout.tasks)
+        ]
+        self.books.take(revision)
+        for task_id in gone:
+            if "/" not in task_id and task_id != "_metafora" and writer != CLIENT:
+                self._check_gone(self.books.task(task_id), writer)
+
+    def _check_gone(self, book: TaskBook, writer: str) -> None:
+        if book.state is None or not book.state.terminal:
+            self.say("a task disappears", f"{writer} removes {book.id}, whose state is {book.state}")
+
+    def _check_state(self, book: TaskBook, writer: str, value: bytes) -> None:
+        """Every state that a node writes has its reason."""
+        from mpfora.keys import parse_state
+
+        state = parse_state(value)
+        before = book.state or TaskState()
+        fence = book.owner.fence if book.owner is not None else 0
+        if before.terminal and before.state is not state.state:
+            self.say("out of a terminal state", f"{writer}: {book.id} from {before.state} to {state.state}")
+        if state.attempt < before.attempt:
+            self.say("attempts go back", f"{writer}: {book.id} from {before.attempt} to {state.attempt}")
+        if state.attempt > book.evidence.starts + book.evidence.errors:
+            self.say("attempts without a run", f"{writer}: {book.id}: {state.attempt} of {book.evidence.starts}")
+        if len(state.errors) > book.evidence.errors + (state.state is State.FAILED):
+            self.say("an error that was none", f"{writer}: {book.id}: {[error.text for error in state.errors]}")
+        if not self._has_reason(book, state, fence):
+            self.say("a state without its reason", f"{writer}: {book.id} becomes {state.state}: {state.cause}")
+
+    def _has_reason(self, book: TaskBook, state: TaskState, fence: int) -> bool:
+        evidence = book.evidence
+        if state.state is State.FAILED:
+            return evidence.errors >= self._max_errors
+        verb = _REASONS.get(state.state)
+        if verb is None or verb in evidence.commands or evidence.has_said(verb, fence):
+            return True
+        if state.state is State.SLEEPING and evidence.errors > 0:
+            return True
+        return book.state is not None and book.state.state is state.state
+
+
+_REASONS = {
+    State.COMPLETED: Verb.COMPLETE,
+    State.KILLED: Verb.KILL,
+    State.PAUSED: Verb.PAUSE,
+    State.SLEEPING: Verb.SLEEP,
+}
+
+
+def _name(proc: Proc) -> str:
+    return f"{proc.task} run {proc.run} fence {proc.fence} on {proc.machine}"

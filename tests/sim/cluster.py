@@ -1,0 +1,297 @@
+"""A simulated cluster made from a scenario: the machines, the store, the client's hand, and the faults that befall them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+
+from mpfora.config import Settings
+from mpfora.keys import format_message
+from mpfora.kv import Delete, DeletePrefix, Get, Put, Txn, exists
+from mpfora.outcome import Said
+from mpfora.states import Message, Verb
+from mpfora.submission import NewTask, submit_txn
+from mpfora.supervisor import commands as do
+from mpfora.supervisor import events as ev
+
+from .checkers import CLIENT, Checkers
+from .clock import World
+from .fake_etcd import FakeEtcd, Granted
+from .kernel import Act, Proc
+from .machine import EPOCH, Machine, Surroundings
+from .network import Weather
+from .scenario import NAMESPACE, CommandPlan, Fault, Scenario, TaskPlan
+
+
+class Cluster(Surroundings):
+    """trace: called with each line of what happens; None: nobody wants to know."""
+
+    def __init__(self, scenario: Scenario, trace: Callable[[str], None] | None = None) -> None:
+        self.scenario = scenario
+        self.rng = random.Random(scenario.seed ^ 0x5EED)
+        self.world = World()
+        self.etcd = FakeEtcd(self.world, random.Random(self.rng.random()), NAMESPACE)
+        self._trace = trace
+        capacities = {plan.name: plan.capacity or None for plan in scenario.nodes}
+        self.checks = Checkers(self.etcd.layout, lambda: self.world.now, capacities, scenario.retry.max_errors)
+        self.etcd.on_txn = self.checks.wrote
+        self.etcd.on_revision = self._revision
+        self.etcd.on_lease_end = self._lease_ends
+        self.machines = {plan.name: self._machine(plan.name) for plan in scenario.nodes}
+        self._acts = {plan.id: plan.acts for plan in scenario.tasks}
+        self.is_healed = False
+        #: tasks that nodes tried to claim
+        self.attempts = 0
+        self.events = 0
+        self._node_commands = 0
+
+    # -- what machines ask and tell -----------------------------------------------------------------------------------
+
+    def act_for(self, task: str, attempt: int) -> Act:
+        acts = self._acts[task]
+        act = acts[min(max(attempt, 1), len(acts)) - 1]
+        # once all is healed no handler may take its zygote down for ever
+        return acts[-1] if self.is_healed and act.kind == "kill_zygote" else act
+
+    def started(self, proc: Proc) -> None:
+        self.note(f"{proc.machine}: {proc.task} starts, fence {proc.fence}, attempt {proc.attempt}, {proc.act.kind}")
+        self.checks.started(proc)
+
+    def said(self, proc: Proc, said: Said) -> None:
+        self.checks.said(proc, said)
+
+    def ended(self, proc: Proc) -> None:
+        self.note(f"{proc.machine}: {proc.task} fence {proc.fence} is dead, killed={proc.killed} said={proc.said}")
+        self.checks.ended(proc)
+
+    def start_failed(self, task: str) -> None:
+        self.checks.start_failed(task)
+
+    def event(self, node: str, event: ev.Event) -> None:
+        self.events += 1
+        if self._trace is not None:
+            self.note(f"{node} <- {event}")
+
+    def command(self, node: str, command: do.Command) -> None:
+        if isinstance(command, do.ClaimTasks):
+            self.attempts += len(command.claims)
+        if self._trace is not None:
+            self.note(f"{node} -> {command}")
+
+    def fault(self, text: str) -> None:
+        self.checks.say("a node misbehaves", text)
+
+    def note(self, text: str) -> None:
+        if self._trace is not None:
+            self._trace(f"{self.world.now:10.4f}  {text}")
+
+    # -- building it --------------------------------------------------------------------------------------------------
+
+    def _machine(self, name: str) -> Machine:
+        scenario = self.scenario
+        plan = next(plan for plan in scenario.nodes if plan.name == name)
+        settings = Settings(
+            handlers=plan.handlers,
+            name=name,
+            namespace=NAMESPACE,
+            max_tasks=plan.capacity,
+            lease_ttl_s=scenario.ttl_s,
+            stop_timeout_s=scenario.stop_timeout_s,
+            claim_grace_s=scenario.grace_s,
+            labels={"zone": plan.label} if plan.label else {},
+            retry=scenario.retry,
+        )
+        machine = Machine(self.world, self.etcd, self, settings, random.Random(self.rng.random()))
+        machine.link.weather = scenario.weather
+        self.world.at(plan.starts_at, machine.start)
+        return machine
+
+    def plan_all(self) -> None:
+        """Put everything that the scenario holds on the heap."""
+        for task in self.scenario.tasks:
+            self.world.at(task.at, self.submit, task)
+        for command in self.scenario.commands:
+            self.world.at(command.at, self.carry_out, command)
+        for fault in self.scenario.faults:
+            self.world.at(fault.at, self.begin, fault)
+        if self.scenario.reader:
+            self.world.at(1.0, self.client, Txn((), (Put(self.etcd.layout.reader("r"), ""),)))
+
+    def _revision(self, writer: str, revision: object) -> None:
+        if self._trace is not None:
+            events = revision.events  # type: ignore[attr-defined]
+            rows = "; ".join(f"{'del' if e.deleted else 'put'} {e.key} {e.value.decode(errors='replace')}" for e in events)
+            self.note(f"rev {revision.revision} by {writer}: {rows}")  # type: ignore[attr-defined]
+        self.checks.changed(writer, revision)  # type: ignore[arg-type]
+
+    def _lease_ends(self, lease: Granted, why: str) -> None:
+        self.note(f"lease {lease.id:x} of {lease.writer} ends: {why}")
+        self.checks.lease_ends(lease, why, self.etcd.lease_keys(lease.id))
+
+    # -- the client's hand --------------------------------------------------------------------------------------------
+
+    def client(self, txn: Txn) -> bool:
+        return self.etcd.txn(CLIENT, txn).succeeded
+
+    def submit(self, plan: TaskPlan) -> None:
+        props = {"labels": {"zone": plan.label}} if plan.label else {}
+        txn = submit_txn(self.etcd.layout, NewTask(plan.id, props, plan.handler))
+        if plan.props is not None:
+            put, _ = txn.success
+            txn = txn._replace(success=(put, Put(self.etcd.layout.props(plan.id), plan.props)))
+        self.client(txn)
+
+    def carry_out(self, plan: CommandPlan) -> None:
+        self._command_node(plan) if plan.is_node else self._command_task(plan)
+
+    def _command_node(self, plan: CommandPlan) -> None:
+        text = f'{{"command":"{plan.verb}"}}'
+        if plan.verb == "stop_task":
+            text = f'{{"command":"stop_task","parameters":{{"task":"{plan.parameter}"}}}}'
+        self._node_commands += 1
+        layout = self.etcd.layout
+        key = layout.node_command(plan.to, str(self._node_commands))
+        self.client(Txn((exists(layout.member(plan.to)),), (Put(key, text),)))
+
+    def _command_task(self, plan: CommandPlan) -> None:
+        layout, task_id = self.etcd.layout, plan.to
+        evidence = self.checks.books.task(task_id).evidence
+        if plan.verb == "delete":
+            evidence.deleted = True
+            gone = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.state(task_id))
+            self.client(Txn((), (Get(layout.owner(task_id)), *gone, Delete(layout.checkpoint(task_id)))))
+            return
+        if plan.verb == "garbage":
+            text = '{"message":"dance"}'
+        else:
+            verb = Verb(plan.verb)
+            until = EPOCH + self.world.now + float(plan.parameter) if verb is Verb.SLEEP else None
+            text = format_message(Message(verb, until=until))
+        if self.client(Txn((exists(layout.task(task_id)),), (Put(layout.commands(task_id), text),))):
+            if plan.verb != "garbage":
+                evidence.commands[Verb(plan.verb)] = None
+            self.note(f"client commands {task_id}: {text}")
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    def begin(self, fault: Fault) -> None:
+        if self.is_healed:
+            return
+        self.note(f"fault: {fault}")
+        machine, world = self.machines[fault.node], self.world
+        end = self.world.now + fault.for_s
+        match fault.kind:
+            case "cut" | "cut_out" | "cut_back":
+                machine.link.cut(fault.kind != "cut_back", fault.kind != "cut_out")
+                world.at(end, machine.link.heal)
+            case "leader":
+                if self.etcd.has_leader:
+                    self.etcd.lose_leader()
+                    world.at(self.world.now + min(fault.for_s, 6.0), self._elect)
+            case "compact":
+                self.etcd.compact()
+            case "revoke":
+                self._revoke_by_bug(machine)
+            case "storm":
+                machine.link.weather = Weather(delay_s=0.05, loss=0.3, slow=0.3, slow_s=4.0, stall=0.2, stall_s=2.0)
+                world.at(end, self._calm, machine)
+            case "kill_supervisor":
+                machine.kill_supervisor()
+                world.at(end, machine.start)
+            case "kill_both":
+                self._kill_both(machine)
+                world.at(end, machine.start)
+            case "stop_supervisor":
+                if machine.supervisor is not None and not self._is_zygote_stopped(machine):
+                    host = machine.supervisor.host
+                    host.stop()
+                    world.at(end, self._continue, host)
+            case "kill_zygote":
+                if machine.zygote is not None:
+                    machine.zygote.kill()
+            case "stop_zygote":
+                self._stop_zygote(machine, end)
+            case "power_off":
+                machine.power_off()
+                world.at(end, machine.power_on)
+            case "shut_down" | "hurry":
+                self._shut_down(machine, fault.kind == "hurry")
+                world.at(end, machine.start)
+            case "no_forks":
+                machine.cannot_fork = True
+                world.at(end, setattr, machine, "cannot_fork", False)
+            case "no_zygotes":
+                machine.cannot_start = True
+                world.at(end, setattr, machine, "cannot_start", False)
+            case "busy":
+                machine.late_s = 0.3
+                world.at(end, setattr, machine, "late_s", 0.0)
+            case _:
+                raise ValueError(fault.kind)
+
+    def heal(self) -> None:
+        """The end of all faults: whatever is down comes up again, and the network is good."""
+        self.note("all is healed")
+        self.is_healed = True
+        if not self.etcd.has_leader:
+            self._elect()
+        for machine in self.machines.values():
+            machine.link.heal()
+            machine.link.weather = Weather(lag_s=0.01)
+            machine.cannot_fork = machine.cannot_start = False
+            machine.late_s = 0.0
+            if machine.supervisor is not None:
+                self._continue(machine.supervisor.host)
+            if machine.zygote is not None:
+                machine.zygote.go_on()
+            machine.power_on()
+
+    def _elect(self) -> None:
+        if not self.etcd.has_leader:
+            self.etcd.elect()
+            self.note("etcd has a leader")
+
+    def _calm(self, machine: Machine) -> None:
+        machine.link.weather = Weather() if self.is_healed else self.scenario.weather
+
+    def _continue(self, host: object) -> None:
+        if host.stopped:  # type: ignore[attr-defined]
+            host.go_on()  # type: ignore[attr-defined]
+
+    def _kill_both(self, machine: Machine) -> None:
+        zygote = machine.zygote
+        if zygote is not None:
+            zygote.kill()
+        machine.kill_supervisor()
+
+    def _is_zygote_stopped(self, machine: Machine) -> bool:
+        return machine.zygote is not None and machine.zygote.stopped
+
+    def _stop_zygote(self, machine: Machine, end: float) -> None:
+        """Alone: a zygote that is not scheduled while its supervisor is not either is outside the promises."""
+        zygote, supervisor = machine.zygote, machine.supervisor
+        if zygote is None or supervisor is None or supervisor.host.stopped:
+            return
+        zygote.stop()
+        self.world.at(end, zygote.go_on)
+
+    def _shut_down(self, machine: Machine, hurry: bool) -> None:
+        if machine.supervisor is None:
+            return
+        machine.supervisor.shut_down("SIGTERM")
+        if hurry:
+            self.world.after(0.3, machine.supervisor.shut_down, "SIGTERM")
+
+    def _revoke_by_bug(self, machine: Machine) -> None:
+        lease = next((lease for lease in self.etcd.leases.values() if lease.writer == machine.name), None)
+        if lease is not None:
+            self.etcd.revoke_by_bug(lease.id)
+
+    def bury(self) -> None:
+        for machine in self.machines.values():
+            machine.bury()
+
+
+def digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

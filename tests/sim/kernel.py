@@ -1,0 +1,197 @@
+"""The processes of tasks, as a kernel has them: what their handlers do, how they end, and how long they take to die.
+
+A Proc is one run's process tree. It is live from its fork until the last of the tree is dead, and that alone counts for
+the checkers, whatever anybody believes of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mpfora.outcome import Said, SaidError, SaidMessage, SaidResult
+from mpfora.states import Message, Verb
+
+from .clock import World
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a handler does in one run.
+
+    kind        how it ends by itself after `after_s`: "result", "raise", "bad_message", "exit", "signal", "start_error",
+                "sleep", "pause", "release", "kill", "kill_zygote" (it takes the zygote down), "forever" (never)
+    leave_s     how long it takes to leave when it is asked to; None: it does not
+    saves_s     it saves a checkpoint so often
+    dies_s      from SIGKILL to the death of the leader; strays_s: from there to the death of its tree
+    dump_s      from the order to write its stacks to having done it; None: it cannot
+    """
+
+    kind: str = "result"
+    after_s: float = 1.0
+    leave_s: float | None = 0.05
+    saves_s: float | None = None
+    dies_s: float = 0.002
+    strays_s: float = 0.0
+    dump_s: float | None = 0.01
+    sleep_s: float = 1.0
+
+
+#: (kind, what it says) of the ways to end by oneself that say something
+_SAYS: dict[str, Callable[[Proc], Said]] = {
+    "result": lambda proc: SaidResult(proc.attempt),
+    "raise": lambda proc: SaidError("it raised", kind="SimError"),
+    "start_error": lambda proc: SaidError("it could not be set up", at_start=True),
+    "bad_message": lambda proc: SaidMessage(Message(Verb.ERROR)),
+    "sleep": lambda proc: SaidMessage(Message.sleep(proc.wall() + proc.act.sleep_s)),
+    "pause": lambda proc: SaidMessage(Message.pause()),
+    "release": lambda proc: SaidMessage(Message.release().with_checkpoint(proc.checkpoint())),
+    "kill": lambda proc: SaidMessage(Message.kill()),
+}
+
+
+class Spy:
+    """What the checkers are told of processes."""
+
+    def started(self, proc: Proc) -> None: ...
+    def said(self, proc: Proc, said: Said) -> None: ...
+    def ended(self, proc: Proc) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Proc:
+    """wall: the machine's wall clock. on_exit is called twice: when the leader is dead, and when its tree is.
+    on_save: (run, checkpoint). exit_code and signal as wait would tell them."""
+
+    world: World
+    spy: Spy
+    machine: str
+    task: str
+    run: int
+    fence: int
+    attempt: int
+    act: Act
+    wall: Callable[[], float]
+    on_exit: Callable[[Proc], None]
+    on_save: Callable[[Proc, str], None]
+    on_kill_zygote: Callable[[], None]
+    started_at: float = 0.0
+    said: Said | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    leader_dead: bool = False
+    dead: bool = False
+    killed: bool = False
+    asked: Message | None = None
+    saves: int = 0
+    dump_size: int = 0
+    dead_at: float = field(default=0.0)
+
+    def start(self) -> None:
+        self.started_at = self.world.now
+        self.spy.started(self)
+        if self.act.kind != "forever":
+            self.world.after(self.act.after_s, self._end_by_itself)
+        if self.act.saves_s is not None:
+            self.world.after(self.act.saves_s, self._save)
+
+    # -- what is done to it -------------------------------------------------------------------------------------------
+
+    def ask(self, message: Message) -> None:
+        """A Stop frame arrived."""
+        if self.asked is None and self.act.leave_s is not None and not self.leader_dead:
+            self.asked = message
+            self.world.after(self.act.leave_s, self._leave)
+
+    def ask_checkpoint(self) -> None:
+        if not self.leader_dead:
+            self._save_once()
+
+    def dump(self) -> None:
+        if self.act.dump_s is not None:
+            self.world.after(self.act.dump_s, self._write_stacks)
+
+    def sigkill(self) -> None:
+        if not self.killed:
+            self.killed = True
+            self.world.after(self.act.dies_s, self._leader_dies, None, 9)
+
+    def power_off(self) -> None:
+        """The machine is gone, and it with it."""
+        self.leader_dead = self.killed = True
+        self._tree_dies()
+
+    # -- what it does -------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> str:
+        self.saves += 1
+        return f'{{"fence":{self.fence},"n":{self.saves}}}'
+
+    def _save(self) -> None:
+        if not self.leader_dead:
+            self._save_once()
+            assert self.act.saves_s is not None
+            self.world.after(self.act.saves_s, self._save)
+
+    def _save_once(self) -> None:
+        self.on_save(self, self.checkpoint())
+
+    def _write_stacks(self) -> None:
+        if not self.leader_dead:
+            self.dump_size = 1000
+
+    def _leave(self) -> None:
+        if self.leader_dead or self.asked is None:
+            return
+        self._say(SaidMessage(self.asked.with_checkpoint(self.checkpoint())))
+        self._leader_dies(0, None)
+
+    def _end_by_itself(self) -> None:
+        if self.leader_dead:
+            return
+        kind = self.act.kind
+        if kind == "kill_zygote":
+            self.on_kill_zygote()
+            return
+        says = _SAYS.get(kind)
+        if says is not None:
+            self._say(says(self))
+        self._leader_dies(3 if kind == "exit" else 0, None) if kind != "signal" else self._leader_dies(None, 11)
+
+    def _say(self, said: Said) -> None:
+        self.said = said
+        self.spy.said(self, said)
+
+    def _leader_dies(self, exit_code: int | None, signal: int | None) -> None:
+        if self.leader_dead:
+            return
+        self.leader_dead = True
+        self.exit_code, self.signal = exit_code, signal
+        self.on_exit(self)
+        self.world.after(self.act.strays_s, self._tree_dies)
+
+    def _tree_dies(self) -> None:
+        if self.dead:
+            return
+        self.dead, self.dead_at = True, self.world.now
+        self.spy.ended(self)
+        self.on_exit(self)
+
+
+def draw_act(rng: random.Random, kind: str, *, stop_timeout_s: float) -> Act:
+    """A run of this kind, cooperative or not."""
+    obeys = rng.random() < 0.75
+    leave = rng.choice((0.0, 0.01, 0.2, 0.6 * stop_timeout_s)) if obeys else None
+    return Act(
+        kind=kind,
+        after_s=rng.choice((0.0, 0.05, 0.5, 2.0, 8.0)) * (0.5 + rng.random()),
+        leave_s=leave,
+        saves_s=rng.choice((None, None, None, 0.3, 2.0)),
+        dies_s=rng.choice((0.0005, 0.002, 0.02, 0.1)),
+        strays_s=rng.choice((0.0, 0.0, 0.005, 0.1)),
+        dump_s=rng.choice((0.005, 0.05, None)),
+        sleep_s=rng.choice((0.1, 1.0, 5.0)),
+    )
+
+

@@ -1,0 +1,86 @@
+"""What must hold once all faults are healed: questions to the fake kernel and the fake etcd."""
+
+from __future__ import annotations
+
+from mpfora.states import State
+
+from .books import TaskBook
+from .cluster import Cluster
+from .kernel import Proc
+
+
+def unsettled(cluster: Cluster) -> str:
+    """What is not yet as it must be in the end; "" if nothing."""
+    books = cluster.checks.books
+    for name, machine in cluster.machines.items():
+        if machine.supervisor is None or name not in books.members:
+            return f"node {name} is not a member"
+    for key, node in books.node_commands.items():
+        if node in cluster.machines:
+            return f"command {key} is not answered"
+    for book in books.tasks.values():
+        if book.exists and (why := _unsettled_task(cluster, book)):
+            return f"task {book.id} {why}; it is {book}"
+    return _stray_process(cluster)
+
+
+def _unsettled_task(cluster: Cluster, book: TaskBook) -> str:
+    if book.owner is None:
+        able = [m.name for m in cluster.checks.books.members.values() if cluster.checks.books.can_take(m, book)]
+        return f"is not claimed, though {able} could" if able else ""
+    if book.command:
+        return "has a command that is not answered"
+    if book.owner.node not in cluster.machines:
+        return "is owned by nobody who lives"
+    procs = [proc for proc in cluster.checks.live.get(book.id, ()) if proc.fence == book.owner.fence]
+    if book.resting:
+        assert book.state is not None
+        machine = cluster.machines[book.owner.node]
+        is_due = book.state.state is State.SLEEPING and (book.state.until or 0.0) < machine.wall_s() - 1.0
+        return "should have woken" if is_due else "rests, and has a process" if procs else ""
+    if not procs:
+        return "is owned and not run"
+    return ""
+
+
+def _stray_process(cluster: Cluster) -> str:
+    for procs in cluster.checks.live.values():
+        for proc in procs:
+            owner = cluster.checks.books.task(proc.task).owner
+            if owner is None or owner.fence != proc.fence:
+                return f"{proc.task} runs on {proc.machine} with fence {proc.fence}, and its owner is {owner}"
+    return ""
+
+
+def lost_tasks(cluster: Cluster) -> list[str]:
+    """Tasks that were submitted, and are neither there, nor ended, nor deleted by a client."""
+    lost = []
+    for plan in cluster.scenario.tasks:
+        book = cluster.checks.books.task(plan.id)
+        is_ended = book.state is not None and book.state.terminal
+        if not (book.exists or is_ended or book.evidence.deleted) and plan.at < cluster.world.now:
+            lost.append(f"{plan.id}: {book}")
+    return lost
+
+
+def is_still(cluster: Cluster) -> bool:
+    """Whether nothing will change by itself: every process runs for ever, nobody sleeps."""
+    live = [proc for procs in cluster.checks.live.values() for proc in procs]
+    books = cluster.checks.books
+    sleeps = any(book.exists and book.state and book.state.state is State.SLEEPING for book in books.tasks.values())
+    return not sleeps and all(_is_endless(proc) for proc in live)
+
+
+def _is_endless(proc: Proc) -> bool:
+    return proc.act.kind == "forever" and proc.act.saves_s is None
+
+
+def spread(cluster: Cluster) -> int | None:
+    """The difference between the fullest node and the emptiest, where all are alike; None where they are not."""
+    nodes, books = cluster.scenario.nodes, cluster.checks.books
+    alike = len({(node.capacity, node.label, node.handlers) for node in nodes}) == 1
+    willing = all(not (member.frozen or member.draining) for member in books.members.values())
+    if not alike or not willing or len(books.members) < len(nodes):
+        return None
+    counts = [books.owned(node.name) for node in nodes]
+    return max(counts) - min(counts)

@@ -1,0 +1,189 @@
+"""One seed from its drawing to its verdict: a safety phase in which anything may fail, then a liveness phase.
+
+`run` is all that others need. The real modules are given the simulation's idea of asyncio and of time while it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpfora import batch
+from mpfora.kv import Put, Txn
+from mpfora.supervisor import effects, key_changes, namespace_watch, store_coordinator, will
+from mpfora.supervisor.changes import Changes
+
+from . import liveness
+from .cluster import Cluster
+from .clock import Host, Shim
+from .scenario import Scenario, draw
+
+#: how often the liveness phase looks, and how long all may take besides what the scenario's own time-outs add
+LOOK_S = 0.5
+BOUND_S = 60.0
+#: how long nothing may change once all is still
+STILL_S = 12.0
+
+
+@dataclass(slots=True)
+class Verdict:
+    """violations: empty if all is well. attempts, claims: tasks that were tried to be claimed, and that were.
+    settled_s: how long the liveness phase took."""
+
+    scenario: Scenario
+    violations: list[str] = field(default_factory=list)
+    attempts: int = 0
+    claims: int = 0
+    events: int = 0
+    settled_s: float = 0.0
+    virtual_s: float = 0.0
+
+    @property
+    def seed(self) -> int:
+        return self.scenario.seed
+
+    def __str__(self) -> str:
+        if not self.violations:
+            return f"seed {self.seed}: well; {self.events} events, settled {self.settled_s:.1f} s after the faults"
+        return "\n".join(
+            [f"seed {self.seed}: python -m tests.sim --seed {self.seed}", str(self.scenario), *self.violations]
+        )
+
+
+def run(seed: int, trace: Callable[[str], None] | None = None) -> Verdict:
+    return run_scenario(draw(seed), trace)
+
+
+def run_scenario(
+    scenario: Scenario, trace: Callable[[str], None] | None = None, prepare: Callable[[Cluster], None] = lambda _: None
+) -> Verdict:
+    """`prepare` may lay hands on the cluster before its time begins."""
+    with simulated():
+        cluster = Cluster(scenario, trace)
+        prepare(cluster)
+        cluster.plan_all()
+        try:
+            return _judge(cluster)
+        finally:
+            cluster.bury()
+
+
+def _judge(cluster: Cluster) -> Verdict:
+    checks, scenario = cluster.checks, cluster.scenario
+    verdict = Verdict(scenario)
+    _run_until(cluster, scenario.safety_s)
+    if not checks.violations:
+        cluster.heal()
+        _unfreeze(cluster)
+        verdict.settled_s = _settle(cluster, "does not settle")
+    if not checks.violations:
+        _check_stillness(cluster)
+    if not checks.violations:
+        _check_balance(cluster)
+    for lost in liveness.lost_tasks(cluster):
+        checks.say("a task is lost", lost)
+    verdict.violations = checks.violations
+    verdict.attempts, verdict.claims = cluster.attempts, checks.books.claims
+    verdict.events, verdict.virtual_s = cluster.events, cluster.world.now
+    return verdict
+
+
+def _run_until(cluster: Cluster, end: float) -> None:
+    """Stop early once something was said."""
+    while cluster.world.now < end and not cluster.checks.violations:
+        cluster.world.run_until(min(end, cluster.world.now + LOOK_S))
+
+
+def _unfreeze(cluster: Cluster) -> None:
+    if cluster.scenario.unfreezes:
+        for name in cluster.machines:
+            for verb in ("unfreeze", "undrain"):
+                _command(cluster, name, verb)
+
+
+def _command(cluster: Cluster, node: str, verb: str) -> None:
+    """Also to a node that is not there now: it will be."""
+    cluster.client(Txn((), (Put(cluster.etcd.layout.node_command(node, f"end-{verb}"), f'{{"command":"{verb}"}}'),)))
+
+
+def _settle(cluster: Cluster, what: str) -> float:
+    """Run until all is as it must be, twice in a row. Returns how long that took."""
+    began, good = cluster.world.now, 0
+    last_task_at = max(plan.at for plan in cluster.scenario.tasks)
+    bound = max(began, last_task_at) + BOUND_S + 3 * cluster.scenario.ttl_s + 4 * cluster.scenario.stop_timeout_s
+    why = ""
+    while cluster.world.now < bound and not cluster.checks.violations:
+        _run_until(cluster, cluster.world.now + LOOK_S)
+        why = liveness.unsettled(cluster) if cluster.world.now > last_task_at else "tasks are yet to come"
+        good = 0 if why else good + 1
+        if good == 2:
+            return cluster.world.now - began
+    if not cluster.checks.violations:
+        cluster.checks.say(what, f"after {cluster.world.now - began:.1f} s: {why}")
+    return cluster.world.now - began
+
+
+def _check_stillness(cluster: Cluster) -> None:
+    """Idle is free: once nothing happens by itself, nodes write nothing."""
+    if not liveness.is_still(cluster):
+        return
+    # the last changes of membership may still move tasks
+    _run_until(cluster, cluster.world.now + 5.0 + cluster.scenario.stop_timeout_s)
+    if liveness.unsettled(cluster):
+        _settle(cluster, "does not settle again")
+    before = cluster.etcd.ledger.revision
+    _run_until(cluster, cluster.world.now + STILL_S)
+    if cluster.etcd.ledger.revision != before and not cluster.scenario.reader:
+        cluster.checks.say("no rest", f"{cluster.etcd.ledger.revision - before} revisions, though nothing happens")
+
+
+def _check_balance(cluster: Cluster) -> None:
+    """After a balance command to all nodes that are alike they hold the same, within one task."""
+    if liveness.spread(cluster) is None or not liveness.is_still(cluster):
+        return
+    for _ in range(2):
+        for name in cluster.machines:
+            _command(cluster, name, "balance")
+        _run_until(cluster, cluster.world.now + 1.0 + cluster.scenario.stop_timeout_s)
+        _settle(cluster, "does not settle after balance")
+    spread = liveness.spread(cluster)
+    if spread is not None and spread > 1 and not cluster.checks.violations:
+        counts = {name: cluster.checks.books.owned(name) for name in cluster.machines}
+        cluster.checks.say("not balanced", f"{counts}")
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """The real modules see the simulation's asyncio and clock."""
+    shim: Any = Shim
+    patches: list[tuple[Any, str, Any]] = [
+        *((module, "asyncio", shim) for module in (effects, store_coordinator, namespace_watch, batch, will)),
+        (effects, "boot_s", lambda: Host.current.boot_s),
+        (namespace_watch, "parse_revision", _parse_once()),
+    ]
+    former = [(module, name, getattr(module, name)) for module, name, _ in patches]
+    logging.disable(logging.CRITICAL)
+    for module, name, value in patches:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in former:
+            setattr(module, name, value)
+        logging.disable(logging.NOTSET)
+
+
+def _parse_once() -> Callable[[Any, Any], Changes]:
+    """Every node reads the same revisions: each is parsed once for all. Changes are frozen."""
+    parsed: dict[int, tuple[Any, Changes]] = {}
+
+    def parse(layout: Any, revision: Any) -> Changes:
+        known = parsed.get(revision.revision)
+        if known is None or known[0] is not revision.events:
+            known = parsed[revision.revision] = (revision.events, key_changes.parse_revision(layout, revision))
+        return known[1]
+
+    return parse
