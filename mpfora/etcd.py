@@ -30,8 +30,6 @@ from mpfora.kv import (
     KV,
     AccessDenied,
     Compacted,
-    Delete,
-    Get,
     Lease,
     LeaseNotFound,
     Listing,
@@ -94,18 +92,24 @@ class Etcd:
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
+    # A single read or deletion is no transaction: those are refused, whatever is in them, when etcd's space is used up.
+
     async def get(self, key: str) -> KV | None:
-        result = await self.txn(Txn((), (Get(key),)))
-        found = result.answers[0]
-        assert found is None or isinstance(found, KV)
-        return found
+        answer = await self._range(rpc.RangeRequest(key=wire.encode_key(key)))
+        return wire.decode_kv(answer.kvs[0]) if answer.kvs else None
 
     async def put(self, key: str, value: bytes | str, lease: int = 0) -> None:
         await self.txn(Txn((), (Put(key, value, lease),)))
 
     async def delete(self, key: str) -> bool:
         """Whether there was such a key."""
-        return bool((await self.txn(Txn((), (Delete(key),)))).answers[0])
+        request = rpc.DeleteRangeRequest(key=wire.encode_key(key))
+        answer = await self._call(
+            lambda member, timeout, metadata: member.kv.DeleteRange(request, timeout=timeout, metadata=metadata),
+            repeatable=False,
+        )
+        self._note(answer.header.revision)
+        return bool(answer.deleted)
 
     async def txn(self, txn: Txn, timeout_s: float = CALL_TIMEOUT_S) -> TxnResult:
         """Run one transaction. Raises Unreachable(sent=True) where it may have happened."""
@@ -137,12 +141,12 @@ class Etcd:
 
     async def _list_once(self, start: str, end: str) -> Listing:
         kvs: list[KV] = []
-        revision, limit, more = 0, PAGE_KEYS[1], True
+        seen, revision, limit, more = self._seen, 0, PAGE_KEYS[1], True
         key = wire.encode_key(start)
         while more:
             page = await self._page(key, wire.encode_key(end), limit, revision)
             if revision == 0:
-                self._refuse_older(page.header.revision)
+                self._refuse_older(page.header.revision, seen)
                 revision = page.header.revision
             kvs.extend(wire.decode_kv(kv) for kv in page.kvs)
             more = page.more
@@ -154,9 +158,12 @@ class Etcd:
 
     async def _page(self, key: bytes, end: bytes, limit: int, revision: int) -> Any:
         request = rpc.RangeRequest(key=key, range_end=end, limit=limit, revision=revision)
+        return await self._range(request, 2 * CALL_TIMEOUT_S)
+
+    async def _range(self, request: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         return await self._call(
             lambda member, timeout, metadata: member.kv.Range(request, timeout=timeout, metadata=metadata),
-            2 * CALL_TIMEOUT_S,
+            timeout_s,
             repeatable=True,
         )
 
@@ -291,7 +298,7 @@ class Etcd:
             return (("hasleader", "true"),)
         if self._token is None:
             await self.authenticate(None)
-        return ("hasleader", "true"), ("token", self._token or "")
+        return (("hasleader", "true"), ("token", self._token)) if self._token else (("hasleader", "true"),)
 
     async def authenticate(self, refused: str | None) -> None:
         """Get a new token in place of the `refused` one; many callers at once get one. Raises AccessDenied,
@@ -315,19 +322,18 @@ class Etcd:
     def _note(self, revision: int) -> None:
         self._seen = max(self._seen, revision)
 
-    def _refuse_older(self, revision: int) -> None:
-        """Raises Unreachable for an answer from before what was seen, but not for ever: a store that was restored from
-        a backup or wiped stays older."""
+    def _refuse_older(self, revision: int, seen: int) -> None:
+        """Raises Unreachable for an answer from before what had been `seen` when it was asked for, but not for ever: a
+        store that was restored from a backup or wiped stays older."""
         now = time.monotonic()
-        if revision >= self._seen:
-            self._seen, self._behind_since = revision, None
+        if revision >= seen:
+            self._note(revision)
+            self._behind_since = None
             return
         self._behind_since = self._behind_since or now
         if now - self._behind_since < REWOUND_AFTER_S:
-            raise Unreachable(f"etcd answers with revision {revision}, older than {self._seen} seen before", sent=False)
-        log.error(
-            "etcd's history went back from revision %d to %d: its data was restored or wiped", self._seen, revision
-        )
+            raise Unreachable(f"etcd answers with revision {revision}, older than {seen} seen before", sent=False)
+        log.error("etcd's history went back from revision %d to %d: its data was restored or wiped", seen, revision)
         self._seen, self._behind_since = revision, None
 
 
