@@ -178,10 +178,10 @@ def segfault(task: Task, ctx: Context) -> None:
     """Reads from an address that is not there."""
     ctx.beat(0.5)
     time.sleep(0.5)
-    read_nowhere()
+    peek()
 
 
-def read_nowhere() -> bytes:
+def peek() -> bytes:
     return ctypes.string_at(1)
 
 

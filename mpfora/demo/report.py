@@ -27,7 +27,7 @@ def print_report(console: Console, cases: Sequence[Case], evidence: Evidence, ve
 
 
 def _table(cases: Sequence[Case], evidence: Evidence, marks: Marks) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("TASK", no_wrap=True)
     table.add_column("RAN ON", no_wrap=True)
     table.add_column("RUNS", justify="right")

@@ -67,7 +67,9 @@ def _signals() -> Iterator[None]:
 
 
 def _run(console: Console, cluster: Cluster, options: argparse.Namespace) -> int:
-    console.print("starting an etcd and two nodes ...")
+    console.print(
+        f"{len(GOOD)} good tasks and {len(BAD)} hostile ones on {len(NODES)} nodes; one node is killed in the middle."
+    )
     endpoint = cluster.start_etcd()
     pids = {name: cluster.start_node(name, handler_specs()) for name in NODES}
     story = Story(CASES)

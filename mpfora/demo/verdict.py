@@ -130,7 +130,7 @@ def check_bad(evidence: Evidence, case: Bad) -> str:
         if case.function not in functions(error.stack):
             raise Wrong(f"{case.id}: its stack does not name {case.function}(): {error.stack[:100]!r}")
     took = [_took(evidence, case, error.at) for error in errors]
-    limit = "" if case.within_s is None else f" after {_range(took)} s (limit {case.within_s:g} s)"
+    limit = "" if case.within_s is None else f" within {max(took):.1f} s (limit {case.within_s:g} s)"
     times = {1: "once", 2: "twice"}.get(len(errors), f"{len(errors)} times")
     return f"{case.id} ({case.what}): {case.cause.value} {times}{limit}, in {case.function}()"
 

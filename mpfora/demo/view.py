@@ -16,6 +16,7 @@ from rich.text import Text
 
 from mpfora.demo.cases import Case
 from mpfora.demo.story import Kind, Line, Scene, Story, claimed
+from mpfora.demo.verdict import innermost
 from mpfora.listing import TaskInfo
 
 #: between two summaries where there is no picture
@@ -121,18 +122,19 @@ def tasks_table(cases: Sequence[Case], scene: Scene, marks: Marks) -> Table:
     table.add_column(width=4, justify="right", no_wrap=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for case in cases:
-        table.add_row(*_cells(case, scene.infos.get(case.id), marks))
+        table.add_row(*_cells(case, scene, marks))
     return table
 
 
-def _cells(case: Case, info: TaskInfo | None, marks: Marks) -> tuple[RenderableType, ...]:
+def _cells(case: Case, scene: Scene, marks: Marks) -> tuple[RenderableType, ...]:
+    info = scene.infos.get(case.id)
     if info is None:
         return case.id, "", "", "", Text("being submitted", style="dim")
     share = 1.0 if info.completed else info.progress
     bar: RenderableType = "" if share is None else _bar(share, info)
     percent = "" if share is None else f"{100 * share:.0f}%"
     node = info.node or ""
-    return case.id, Text(node, style="cyan"), bar, percent, _state(case, info, marks)
+    return case.id, Text(node, style="cyan"), bar, percent, _state(case, info, scene, marks)
 
 
 def _bar(share: float, info: TaskInfo) -> ProgressBar:
@@ -140,17 +142,28 @@ def _bar(share: float, info: TaskInfo) -> ProgressBar:
     return ProgressBar(total=1.0, completed=share, width=_BAR_WIDTH, complete_style=style, finished_style="green")
 
 
-def _state(case: Case, info: TaskInfo, marks: Marks) -> Text:
+def _state(case: Case, info: TaskInfo, scene: Scene, marks: Marks) -> Text:
     if info.completed:
         return Text(f"{marks.yes} {claimed(case, info)}", style="green")
     if info.finished:
-        return Text(f"{marks.no} {info.state}: {info.cause}", style="red")
+        return Text(f"{marks.no} {info.cause or info.state}{_in_function(info)}", style="red")
     if info.state == "sleeping":
         return Text(f"{info.cause}, will be tried again", style="yellow")
     if info.state == "pending":
         return Text("waits for a node", style="dim")
-    runs = f", run {info.attempt}" if info.attempt > 1 else ""
-    return Text(f"runs{runs}" if info.progress is not None else "is being started")
+    return Text("is being started" if info.progress is None else _how_it_runs(case, scene))
+
+
+def _in_function(info: TaskInfo) -> str:
+    where = innermost(info.stack or "")
+    return f" in {where.rpartition(' in ')[2]}()" if " in " in where else ""
+
+
+def _how_it_runs(case: Case, scene: Scene) -> str:
+    runs = [run for run in scene.runs if run.task == case.id]
+    if len(runs) < 2:
+        return "runs"
+    return f"runs on, from {runs[-2].node}" if runs[-1].resumed else "runs again"
 
 
 def summary(scene: Scene, cases: Sequence[Case]) -> str:

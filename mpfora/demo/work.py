@@ -11,6 +11,7 @@ import math
 import random
 import re
 import sysconfig
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -119,21 +120,18 @@ def longest_collatz(state: State, low: int, high: int) -> None:
             state["steps"], state["start"] = steps, start
 
 
+#: between two rows of the plane: a cell is the number x + y * ROW
+ROW = 100_000
+_AROUND = (-ROW - 1, -ROW, -ROW + 1, -1, 1, ROW - 1, ROW, ROW + 1)
+
+
 def live_on(state: State, generations: int) -> None:
-    """Conway's Game of Life on an endless plane, so many generations on."""
-    cells = {(x, y) for x, y in state["cells"]}
+    """Conway's Game of Life on a plane as good as endless, so many generations on."""
+    cells = set(state["cells"])
     for _ in range(generations):
-        cells = _next_generation(cells)
+        near = Counter(cell + offset for cell in cells for offset in _AROUND)
+        cells = {cell for cell, count in near.items() if count == 3 or (count == 2 and cell in cells)}
     state["cells"] = sorted(cells)
-
-
-def _next_generation(cells: set[tuple[int, int]]) -> set[tuple[int, int]]:
-    near: dict[tuple[int, int], int] = {}
-    for x, y in cells:
-        for place in ((x - 1, y - 1), (x, y - 1), (x + 1, y - 1), (x - 1, y),
-                      (x + 1, y), (x - 1, y + 1), (x, y + 1), (x + 1, y + 1)):  # fmt: skip
-            near[place] = near.get(place, 0) + 1
-    return {place for place, count in near.items() if count == 3 or (count == 2 and place in cells)}
 
 
 _JUMPS = ((1, 2), (2, 1), (-1, 2), (-2, 1), (1, -2), (2, -1), (-1, -2), (-2, -1))
