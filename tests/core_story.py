@@ -198,6 +198,10 @@ class Story:
         """The deletion of the node command that came last."""
         return do.TakeNodeCommand(self.me, f"c{self.revision}")
 
+    def takes_of(self, steps: COMMANDS) -> int:
+        """How often `steps` delete the node command that came last."""
+        return steps.count(self.takes())
+
     def task_command(self, task_id: str, message: Message) -> COMMANDS:
         return self.put(TaskCommandPut(task_id, message, self.revision + 1))
 

@@ -103,11 +103,11 @@ class Core:
         """The boot time at which a Tick is wanted, at the latest."""
         times = (
             self.holdings.wake_at(),
-            self.claims.wake_at() if self._may_claim(now) else None,
+            self.claims.wake_at() if self._may_claim(now) and self._is_member() else None,
             self.session.wake_at(now.boot_s),
-            self.moves.at_s,
+            self.moves.at_s if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
-            self.zygote.start_at_s,
+            None if self.posture.shutdown else self.zygote.start_at_s,
             self._reconcile_at_s if self.session.membership is Membership.IN else None,
             self._progress_at_s,
         )
@@ -193,7 +193,7 @@ class Core:
         steps = self.holdings.compare(touched.tasks)
         for bad in touched.malformed:
             steps += self._malformed(bad)
-        for command in touched.node_commands:
+        for command in sorted(touched.node_commands, key=lambda command: command.revision):
             steps += self._node_command(command, now)
         if touched.members:
             steps += self._members_changed(touched.touched_members, now)
@@ -214,7 +214,7 @@ class Core:
         """Who is missing from the cluster's books, or is suspected in them, touches its record."""
         self.moves.membership_changed(now.boot_s, self._rng)
         me = self.settings.name
-        missing = me not in self.mirror.members and self.session.phase(now.boot_s) is LeasePhase.HELD
+        missing = self._is_held(now) and not self._is_member()
         if missing or (me in self.designations.suspects and me not in touched):
             return [do.Publish(self.posture.member())]
         return []
@@ -224,9 +224,8 @@ class Core:
         if command.node != self.settings.name:
             return []
         steps: list[do.Command] = [do.TakeNodeCommand(command.node, command.key_id)]
-        if command.revision <= self.posture.taken_revision:
+        if not self.posture.take(command.revision, command.key_id):
             return steps
-        self.posture.taken_revision = command.revision
         task_id = str(command.parameters.get("task", ""))
         steps.append(do.Say("info", f"node command {command.verb}", task_id))
         if command.verb == "balance":
@@ -283,7 +282,7 @@ class Core:
         return []
 
     def _decide_moves(self, now: ev.Now) -> list[do.Command]:
-        if self.moves.due(now.boot_s) and self.session.phase(now.boot_s) is LeasePhase.HELD:
+        if self._is_held(now) and self.moves.due(now.boot_s):
             own = tuple(self._own_task(slot, now) for slot in self.holdings.slots.values() if not slot.lost)
             self.moves.plan(self._balancer.choose_releases(self._view(own)))
         steps: list[do.Command] = []
@@ -299,7 +298,7 @@ class Core:
         if now.boot_s < self._reconcile_at_s or self.session.membership is not Membership.IN:
             return []
         self._reconcile_at_s = now.boot_s + RECONCILE_S
-        if self.session.phase(now.boot_s) is not LeasePhase.HELD or not self.zygote.ready:
+        if not self._is_held(now) or not self.zygote.ready:
             return []
         return self._mend_record() + self._adopt()
 
@@ -339,8 +338,14 @@ class Core:
         return self.holdings.rooms() - self.claims.active_in_flight()
 
     def _may_claim(self, now: ev.Now) -> bool:
-        held = self.session.phase(now.boot_s) is LeasePhase.HELD
-        return held and self.posture.takes_tasks and self.zygote.ready
+        return self._is_held(now) and self.posture.takes_tasks and self.zygote.ready
+
+    def _is_held(self, now: ev.Now) -> bool:
+        return self.session.phase(now.boot_s) is LeasePhase.HELD
+
+    def _is_member(self) -> bool:
+        """Whether the cluster's books have this node."""
+        return self.settings.name in self.mirror.members
 
     def _decide_claims(self, now: ev.Now) -> list[do.Command]:
         me = self.mirror.members.get(self.settings.name)
@@ -371,7 +376,7 @@ class Core:
         if self._progress_at_s is None or now.boot_s < self._progress_at_s:
             return []
         self._progress_at_s = now.boot_s + PROGRESS_S if self.mirror.readers else None
-        if self.session.phase(now.boot_s) is not LeasePhase.HELD:
+        if not self._is_held(now):
             return []
         slots = self.holdings.slots.values()
         running = [slot for slot in slots if slot.process is not Process.NONE]

@@ -22,7 +22,7 @@ class Shutdown(IntEnum):
 @dataclass(slots=True)
 class Posture:
     """frozen, draining   by command;  shutdown  by signal
-    taken_revision    the newest node command that was carried out
+    taken_revision    of the newest node command that was carried out;  taken_ids  the keys of those of that revision
     """
 
     settings: Settings
@@ -34,6 +34,7 @@ class Posture:
     draining: bool = False
     shutdown: Shutdown = Shutdown.NO
     taken_revision: int = 0
+    taken_ids: tuple[str, ...] = ()
     #: boot time by which a shutdown ends, whatever is left
     shutdown_ends_s: float | None = None
     #: why tasks are given back, "" if they are kept
@@ -57,6 +58,14 @@ class Posture:
     @property
     def takes_tasks(self) -> bool:
         return not (self.frozen or self.draining or self.shutdown)
+
+    def take(self, revision: int, key_id: str) -> bool:
+        """Note that a node command is carried out now. False: it was before. Revisions come in their order."""
+        if revision < self.taken_revision or (revision == self.taken_revision and key_id in self.taken_ids):
+            return False
+        before = self.taken_ids if revision == self.taken_revision else ()
+        self.taken_revision, self.taken_ids = revision, (*before, key_id)
+        return True
 
     def obey(self, verb: str) -> bool:
         """Carry out freeze, unfreeze, drain or undrain. True if the record changed."""
