@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 
 from mpfora.outcome import Cause, Outcome
 from mpfora.retry import GiveUp, Retry, next_try
-from mpfora.states import InvalidMessage, Message, TaskError, TaskState, Verb, next_state
+from mpfora.states import InvalidMessage, Message, State, TaskError, TaskState, Verb, next_state
 
 #: Metafora keeps 8; a policy that counts further needs more
 ERRORS_KEPT = 8
 ERROR_TEXT_LIMIT = 6_000
 ERROR_STACK_LIMIT = 6_000
+#: messages that leave the state as it is
+_NO_TRANSITION = (Verb.RELEASE, Verb.CHECKPOINT, Verb.RUN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +54,57 @@ def conclude(
         stack=outcome.stack,
     )
     if outcome.message is not None:
-        return _as_told(state, outcome, outcome.message, retry, now, rng)
+        return _as_told(state, outcome, outcome.message, asked, retry, now, rng)
     if outcome.is_task_error:
         return _after_error(_with_error(state, outcome, now, retry), asked, retry, now, rng)
     return _as_asked(state, asked) or Ending(state)
 
 
 def _as_told(
-    state: TaskState, outcome: Outcome, message: Message, retry: Retry, now: float, rng: random.Random
+    state: TaskState,
+    outcome: Outcome,
+    message: Message,
+    asked: Message | None,
+    retry: Retry,
+    now: float,
+    rng: random.Random,
 ) -> Ending:
     """The handler returned a result or a transition."""
-    if message.verb is Verb.ERROR:
-        told = replace(outcome, cause=Cause.RAISED, error="the handler returned an error message")
-        return _after_error(_with_error(state, told, now, retry), None, retry, now, rng)
     try:
-        after = next_state(state, message)
+        chosen = _chosen(message, asked)
+        if chosen.verb is Verb.ERROR:
+            raise InvalidMessage("`error` is no message of a handler: it raises instead")
+        after = next_state(state, chosen)
     except InvalidMessage as error:
         told = replace(outcome, cause=Cause.RAISED, error=f"the handler returned an invalid message: {error}")
-        return _after_error(_with_error(state, told, now, retry), None, retry, now, rng)
-    give_back = message.verb in (Verb.RELEASE, Verb.CHECKPOINT, Verb.RUN)
-    return Ending(after, message.checkpoint_json, give_back)
+        return _after_error(_with_error(state, told, now, retry), asked, retry, now, rng)
+    return Ending(after, message.checkpoint_json, give_back=chosen.verb in _NO_TRANSITION)
+
+
+def _chosen(message: Message, asked: Message | None) -> Message:
+    """A command may be answered with another transition. Merely to leave is to obey, and only its own completion saves
+    a task from a kill."""
+    if asked is None or message.verb in (Verb.COMPLETE, Verb.ERROR):
+        return message
+    return asked if asked.verb is Verb.KILL or message.verb in _NO_TRANSITION else message
 
 
 def _after_error(state: TaskState, asked: Message | None, retry: Retry, now: float, rng: random.Random) -> Ending:
     """A command that was waiting for the end is carried out; otherwise the policy decides."""
-    commanded = _as_asked(state, asked)
-    if commanded is not None and asked is not None and asked.verb is not Verb.RELEASE:
-        return commanded
-    fault = next_state(state, Message(Verb.ERROR))
-    match next_try(retry, [error.at for error in state.errors], now, rng):
+    if asked is not None and asked.verb is not Verb.RELEASE:
+        return Ending(next_state(state, asked))
+    fault = replace(state, state=State.FAULT, until=None)
+    return Ending(answer_fault(fault, retry, now, rng), give_back=asked is not None)
+
+
+def answer_fault(fault: TaskState, retry: Retry, now: float, rng: random.Random) -> TaskState:
+    """Where a task in `fault` goes: asleep until it is tried again, or failed. Its newest error is in its errors."""
+    match next_try(retry, [error.at for error in fault.errors], now, rng):
         case GiveUp(reason):
             failed = next_state(fault, Message(Verb.ERROR))
-            return Ending(replace(failed, errors=(*failed.errors, TaskError(now, reason))[-_kept(retry) :]))
+            return replace(failed, errors=(*failed.errors, TaskError(now, reason))[-_kept(retry) :])
         case again:
-            return Ending(next_state(fault, Message(Verb.SLEEP, until=again.until)), give_back=commanded is not None)
+            return next_state(fault, Message(Verb.SLEEP, until=again.until))
 
 
 def _as_asked(state: TaskState, asked: Message | None) -> Ending | None:

@@ -20,7 +20,7 @@ from mpfora.states import TRANSITIONS, Message, State, TaskState, Verb, next_sta
 from mpfora.supervisor import commands as do
 from mpfora.supervisor.changes import TaskCommandPut
 from mpfora.supervisor.coordinator import Update
-from mpfora.supervisor.ending import conclude
+from mpfora.supervisor.ending import answer_fault, conclude
 from mpfora.supervisor.events import Now
 
 
@@ -38,6 +38,9 @@ class Process(Enum):
 
 Write = do.Keep | do.Release | do.Finish
 
+#: before a claim is given back whose state the store does not take
+REJECTED_S = 5.0
+
 
 @dataclass(slots=True)
 class Slot:
@@ -53,6 +56,8 @@ class Slot:
     outcome           how the last run ended, until it is in the state
     unsaved           the newest checkpoint that is not written yet
     writing           the write under way, or to be repeated at write_again_s
+    writes_failed, rejections   answers that nobody knows, and refusals for good, since the last write that was made
+    dumping           it was told to be killed with a dump of its stacks, which takes a moment
     not_before_s      boot time before which it is not started
     zygote_losses     zygotes that died under it, one after the other
     """
@@ -81,6 +86,8 @@ class Slot:
     writing: Write | None = None
     write_again_s: float | None = None
     writes_failed: int = 0
+    rejections: int = 0
+    dumping: bool = False
     not_before_s: float = 0.0
     zygote_losses: int = 0
 
@@ -90,8 +97,14 @@ class Slot:
 
     @property
     def resting(self) -> bool:
-        """It needs no process."""
-        return self.process is Process.NONE and self.state.state in (State.SLEEPING, State.PAUSED)
+        """It needs no process, and is not about to."""
+        rests = self.process is Process.NONE and self.state.state in (State.SLEEPING, State.PAUSED)
+        return rests and not self._waking
+
+    @property
+    def _waking(self) -> bool:
+        state = self.writing.update.state if isinstance(self.writing, do.Keep) else None
+        return state is not None and state.state is State.RUNNABLE
 
     @property
     def giving_back(self) -> bool:
@@ -144,20 +157,20 @@ def advance(slot: Slot, site: Site) -> list[do.Command]:
 def wake_at(slot: Slot, site: Site) -> float | None:
     """Boot time at which `advance` has something to do by itself."""
     times = [at for at in (slot.kill_at_s, slot.write_again_s) if at is not None]
-    if slot.process is Process.NONE and slot.state.state is State.SLEEPING and slot.state.until is not None:
-        times.append(site.now.boot_s + max(0.0, slot.state.until - site.now.wall_s))
-    if slot.process is Process.NONE and slot.not_before_s > site.now.boot_s:
-        times.append(slot.not_before_s)
+    if slot.process is Process.NONE and slot.writing is None:
+        if slot.state.state is State.SLEEPING and slot.state.until is not None:
+            times.append(site.now.boot_s + max(0.0, slot.state.until - site.now.wall_s))
+        if slot.not_before_s > site.now.boot_s:
+            times.append(slot.not_before_s)
     return min(times, default=None)
 
 
 def _abandon(slot: Slot) -> list[do.Command]:
     """The claim is another's, or may soon be: the process must be dead at once, and nothing is written."""
     slot.writing = slot.write_again_s = slot.kill_at_s = None
-    if slot.process in (Process.NONE, Process.KILLING):
+    if slot.process is Process.NONE:
         return []
-    slot.process = Process.KILLING
-    return [do.Kill(slot.run, Cause.LOST_CLAIM, dump=False)]
+    return _hasten(slot) if slot.process is Process.KILLING else _kill(slot, Cause.LOST_CLAIM, dump=False)
 
 
 # -- the process -----------------------------------------------------------------------------------
@@ -165,24 +178,38 @@ def _abandon(slot: Slot) -> list[do.Command]:
 
 def _steer(slot: Slot, site: Site) -> list[do.Command]:
     """The ladder: ask, wait stop_timeout, kill."""
-    if slot.process is Process.NONE or (slot.process is Process.KILLING and not site.kill_all):
+    if slot.process is Process.NONE:
         return []
-    wish = _wish(slot, site)
-    if wish is None and slot.process is Process.RUNNING:
-        return []
-    steps: list[do.Command] = []
-    if slot.process is Process.RUNNING and wish is not None:
-        message, reason = wish
-        slot.process = Process.STOPPING
-        slot.kill_at_s = site.now.boot_s + slot.limits.stop_timeout_s
-        if slot.command is not None and slot.command.message is message:
-            slot.asked_revision = slot.command.revision
-        steps.append(do.AskStop(slot.run, message, reason, slot.limits.stop_timeout_s))
-    overdue = slot.kill_at_s is not None and site.now.boot_s >= slot.kill_at_s
-    if (overdue or site.kill_all) and slot.process is not Process.KILLING:
-        slot.process, slot.kill_at_s = Process.KILLING, None
-        steps.append(do.Kill(slot.run, Cause.STOP_TIMEOUT, dump=not site.kill_all))
+    if slot.process is Process.KILLING:
+        return _hasten(slot) if site.kill_all else []
+    if site.kill_all:
+        return _kill(slot, Cause.STOP_TIMEOUT, dump=False)
+    steps = _ask(slot, site) if slot.process is Process.RUNNING else []
+    if slot.kill_at_s is not None and site.now.boot_s >= slot.kill_at_s:
+        steps += _kill(slot, Cause.STOP_TIMEOUT, dump=True)
     return steps
+
+
+def _ask(slot: Slot, site: Site) -> list[do.Command]:
+    wish = _wish(slot, site)
+    if wish is None:
+        return []
+    message, reason = wish
+    slot.process = Process.STOPPING
+    slot.kill_at_s = site.now.boot_s + slot.limits.stop_timeout_s
+    if slot.command is not None and slot.command.message is message:
+        slot.asked_revision = slot.command.revision
+    return [do.AskStop(slot.run, message, reason, slot.limits.stop_timeout_s)]
+
+
+def _kill(slot: Slot, cause: Cause, *, dump: bool) -> list[do.Command]:
+    slot.process, slot.kill_at_s, slot.dumping = Process.KILLING, None, dump
+    return [do.Kill(slot.run, cause, dump)]
+
+
+def _hasten(slot: Slot) -> list[do.Command]:
+    """There is no time for the dump any more. The first cause holds."""
+    return _kill(slot, Cause.STOP_TIMEOUT, dump=False) if slot.dumping else []
 
 
 def _wish(slot: Slot, site: Site) -> tuple[Message, str] | None:
@@ -212,10 +239,13 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
         return _settle_running(slot)
     if slot.outcome is not None:
         return _conclude(slot, site)
+    if slot.state.state is State.FAULT:
+        return _answer_fault(slot, site)
     if slot.state.terminal:
         return _write(slot, do.Finish(slot.claim, Update()))
     if slot.command is not None:
-        return _obey(slot, slot.command)
+        steps = _obey(slot, slot.command, site)
+        return steps if slot.writing is not None else steps + _settle(slot, site)
     if slot.leave:
         return _write(slot, do.Release(slot.claim, Update(checkpoint_json=slot.unsaved)))
     if slot.unsaved is not None:
@@ -230,13 +260,19 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
 def _settle_running(slot: Slot) -> list[do.Command]:
     command = slot.command
     if command is not None and not _is_valid(slot, command):
-        return _drop(slot, command)
-    if command is not None and not ends_a_run(command.message):
+        return _drop(slot, command) + _settle_running(slot)
+    if command is not None and _can_be_taken(slot, command.message):
         ask = [do.AskCheckpoint(slot.run)] if command.message.verb is Verb.CHECKPOINT else []
-        return [*ask, _take(slot, command)]
+        return [*ask, _take(slot, command), *_settle_running(slot)]
     if slot.unsaved is not None:
         return _write(slot, do.Keep(slot.claim, Update(checkpoint_json=slot.unsaved)))
     return []
+
+
+def _can_be_taken(slot: Slot, message: Message) -> bool:
+    """Whether a command is carried out by the process as it is. A `run` that overtakes a `pause` waits for the end:
+    only then is known what there is to run."""
+    return message.verb is Verb.CHECKPOINT or (message.verb is Verb.RUN and slot.process is Process.RUNNING)
 
 
 def _take(slot: Slot, command: TaskCommandPut) -> do.Command:
@@ -272,7 +308,14 @@ def _conclude(slot: Slot, site: Site) -> list[do.Command]:
     return _write(slot, do.Keep(slot.claim, update))
 
 
-def _obey(slot: Slot, command: TaskCommandPut) -> list[do.Command]:
+def _answer_fault(slot: Slot, site: Site) -> list[do.Command]:
+    """A Go node left it between an error and what its policy says."""
+    state = answer_fault(slot.state, slot.retry, site.now.wall_s, site.rng)
+    write = do.Finish if state.terminal else do.Keep
+    return _write(slot, write(slot.claim, Update(state, slot.unsaved)))
+
+
+def _obey(slot: Slot, command: TaskCommandPut, site: Site) -> list[do.Command]:
     """Carry out a command on a task without a process."""
     if not _is_valid(slot, command):
         return _drop(slot, command)
@@ -282,16 +325,22 @@ def _obey(slot: Slot, command: TaskCommandPut) -> list[do.Command]:
     assert update.state is not None
     if update.state.terminal:
         return _write(slot, do.Finish(slot.claim, update))
+    if command.message.verb is Verb.RUN:
+        return _rouse(slot, site, update)
     if command.message.verb is Verb.RELEASE:
         return _write(slot, do.Release(slot.claim, update))
     return _write(slot, do.Keep(slot.claim, update))
 
 
 def _wake(slot: Slot, site: Site) -> list[do.Command]:
-    """A sleeper whose time has come is runnable: here if there is room, else anywhere."""
+    """A sleeper whose time has come is runnable."""
     if slot.state.until is not None and slot.state.until > site.now.wall_s:
         return []
-    update = Update(next_state(slot.state, Message.run()))
+    return _rouse(slot, site, Update(next_state(slot.state, Message.run())))
+
+
+def _rouse(slot: Slot, site: Site, update: Update) -> list[do.Command]:
+    """A task that rested is runnable: here if there is room, else anywhere."""
     if site.rooms < 1:
         return _write(slot, do.Release(slot.claim, update))
     site.rooms -= 1
@@ -327,7 +376,7 @@ def _write(slot: Slot, write: Write) -> list[do.Command]:
 
 def ended(slot: Slot, outcome: Outcome, now: Now) -> None:
     """The run's tree is dead."""
-    slot.process, slot.kill_at_s, slot.outcome = Process.NONE, None, outcome
+    slot.process, slot.kill_at_s, slot.dumping, slot.outcome = Process.NONE, None, False, outcome
     if outcome.cause is Cause.ZYGOTE_LOST:
         slot.zygote_losses += 1
         slot.not_before_s = now.boot_s + min(60.0, 0.5 * 2**slot.zygote_losses)
@@ -337,7 +386,7 @@ def ended(slot: Slot, outcome: Outcome, now: Now) -> None:
 
 def written(slot: Slot) -> bool:
     """The write under way was made. True: the claim is given back and the slot is over."""
-    write, slot.writing, slot.writes_failed = slot.writing, None, 0
+    write, slot.writing, slot.writes_failed, slot.rejections = slot.writing, None, 0, 0
     if not isinstance(write, do.Keep):
         return True
     update = write.update
@@ -363,15 +412,15 @@ def not_written(slot: Slot, now: Now) -> None:
 def rejected(slot: Slot, error: str, now: Now) -> None:
     """The store will never take this write.
 
-    A checkpoint is dropped and the run goes on. What a run left becomes an error of the task, which is short; if
-    even that is refused, the claim is given back with nothing written, and that is tried for ever, slowly."""
+    A checkpoint is dropped and the run goes on. What a run left becomes an error of the task, which is short. If even
+    that is refused, or it was not a run's end, the claim is given back with nothing written, and that is tried for
+    ever, slowly."""
     write, slot.writing, slot.unsaved = slot.writing, None, None
-    slot.writes_failed += 1
     if isinstance(write, do.Keep) and write.update.state is None:
         return
-    if isinstance(write, do.Release) and write.update == Update():
-        slot.writing, slot.write_again_s = write, now.boot_s + 5.0
-    elif slot.writes_failed > 2:
-        slot.outcome, slot.leave = None, f"its state cannot be written: {error}"[:500]
-    else:
+    slot.rejections += 1
+    if slot.outcome is not None and slot.rejections <= 2:
         slot.outcome = Outcome(Cause.RAISED, error=f"what the run left cannot be written: {error}"[:1000])
+    else:
+        slot.outcome = slot.command = None
+        slot.writing, slot.write_again_s = do.Release(slot.claim, Update()), now.boot_s + REJECTED_S
