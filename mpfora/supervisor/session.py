@@ -88,6 +88,8 @@ class Session:
     def wake_at(self, now_s: float) -> float | None:
         if self.membership is Membership.OUT:
             return self.join_at_s if self.join_at_s > now_s else None
+        if self.membership is not Membership.IN:
+            return None
         times = (self.lease.renew_at(), self.lease.next_change(now_s))
         return min((at for at in times if at is not None), default=None)
 
