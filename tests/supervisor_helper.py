@@ -30,7 +30,7 @@ with open(sys.argv[1], "w") as file:
 
 
 async def main(number: int, will_file: str, *how: str) -> None:
-    async with node("sleep") as n:
+    async with node("sleep ok") as n:
         runs = [n.fork("sleep") for _ in range(number)]
         for run in runs:
             await n.line(run, "sleeping")
@@ -41,6 +41,7 @@ async def main(number: int, will_file: str, *how: str) -> None:
             n.zygote.set_will(None)
         if "deadline" in how:
             n.zygote.set_deadline(linux.boot_ns() + 500_000_000)
+        await n.run("ok")  # all that was said before has been heard
         print(json.dumps({"zygote": n.pid, "pids": pids}), flush=True)
         await asyncio.Event().wait()
 

@@ -19,7 +19,7 @@ _FD_SPACE = socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
 
 
 class Link:
-    """`is_closed` turns true when the supervisor is gone; nothing is read or sent from then on."""
+    """`is_closed` turns true when the supervisor is gone and all that it said was read."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -27,6 +27,7 @@ class Link:
         self._decoder = wire.Decoder()
         self._unsent = bytearray()
         self._is_behind = False
+        self._is_heard = True
         self._fds: deque[tuple[int, ...]] = deque()
         self.is_closed = False
 
@@ -66,7 +67,7 @@ class Link:
 
     def send(self, frame: wire.Frame, may_drop: bool = False) -> None:
         """Send with the next `flush`, in order. may_drop: not at all, if the supervisor is behind with reading."""
-        if self.is_closed or (may_drop and self._is_behind):
+        if not self._is_heard or (may_drop and self._is_behind):
             return
         self._unsent += wire.format_frame(frame)
 
@@ -78,6 +79,6 @@ class Link:
             self._is_behind = False
         except BlockingIOError:
             self._is_behind = True
-        except OSError:
-            self.is_closed = True
+        except OSError:  # the supervisor is gone; what it said before (its will, perhaps) is still to be read
+            self._is_heard = False
             self._unsent.clear()

@@ -43,6 +43,8 @@ _DEAF_TO = (
 _UNKILLABLE_NS = 5 * S
 #: how long the zygote waits for the last process to die before it leaves without executing the will
 _LEAVE_NS = 60 * S
+#: how long it waits for the supervisor to read its last words
+_LAST_WORDS_MS = 2000
 
 
 class Zygote:
@@ -89,6 +91,7 @@ class Zygote:
             self._reap(now)
             self._look(now)
             self._carry_out(self._deadman.decide(now), now)
+        finish_sending(self._link)
         return not self._leaders.by_pid and not self._strays.has_any()
 
     def last_will(self) -> wire.Will | None:
@@ -242,7 +245,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     linux.set_child_subreaper()
     linux.raise_nofile_limit()
     link = Link(options.fd)
-    zygote = Zygote(link, SlotTable(options.slots_fd), _load(link, options), _listen_for_signals())
+    wakeup_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    _listen_for_signals(wakeup_fds)
+    handlers = _load(link, options)
+    _listen_for_signals(wakeup_fds)  # again: the modules may have set handlers of their own
+    _announce(link, handlers)
+    zygote = Zygote(link, SlotTable(options.slots_fd), handlers, wakeup_fds)
     all_dead = zygote.run()
     last_will = zygote.last_will()
     if all_dead and last_will is not None:
@@ -260,37 +268,38 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _load(link: Link, options: argparse.Namespace) -> dict[str, LoadedHandler]:
-    """Import the handlers and say how it went. Leaves the process where one cannot be imported."""
+    """Import the handlers. Where one cannot be imported, say so and leave."""
     try:
-        handlers = load_handlers([HandlerSpec(**spec) for spec in options.handlers])
+        return load_handlers([HandlerSpec(**spec) for spec in options.handlers])
     except LoadError as error:
         link.send(wire.ImportFailed(error.spec, error.traceback))
-        _finish_sending(link)
+        finish_sending(link)
         os._exit(1)
+
+
+def _announce(link: Link, handlers: Mapping[str, LoadedHandler]) -> None:
+    """Say that all is ready. What exists now is shared with every child, and never looked at by their collectors."""
     gc.collect()
     gc.freeze()
     settings = {name: dataclasses.asdict(handler.settings) for name, handler in handlers.items()}
     link.send(wire.Ready(os.getpid(), settings, find_threads()))
     link.flush()
-    return handlers
 
 
-def _finish_sending(link: Link) -> None:
+def finish_sending(link: Link) -> None:
+    """Send what is kept before the process ends, if the supervisor reads at all."""
+    poll = select.poll()
+    poll.register(link.fileno(), select.POLLOUT)
     link.flush()
-    while link.has_unsent:
-        poll = select.poll()
-        poll.register(link.fileno(), select.POLLOUT)
-        poll.poll()
+    while link.has_unsent and poll.poll(_LAST_WORDS_MS):
         link.flush()
 
 
-def _listen_for_signals() -> tuple[int, int]:
-    """A pipe that is readable once a child has died (or another signal has come). Other signals do nothing."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+def _listen_for_signals(wakeup_fds: tuple[int, int]) -> None:
+    """Make the pipe readable whenever a child has died (or another signal has come). Other signals do nothing."""
+    signal.set_wakeup_fd(wakeup_fds[1], warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, *_DEAF_TO):
         signal.signal(number, lambda *_: None)
-    return reader, writer
 
 
 if __name__ == "__main__":
