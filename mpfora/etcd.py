@@ -11,20 +11,19 @@ Of python-etcd3 only the generated stubs are used, on grpc.aio: its own client b
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, NamedTuple
 
-import grpc
 from etcd3.etcdrpc import rpc_pb2 as rpc
 
 from mpfora import etcd_wire as wire
 from mpfora.batch import Batcher
 from mpfora.config import EtcdSettings
-from mpfora.etcd_channel import Member, Members, settings_of
+from mpfora.etcd_calls import CALL_TIMEOUT_S, Calls
+from mpfora.etcd_channel import Member, settings_of
 from mpfora.etcd_watch import watch_range
 from mpfora.kv import (
     KV,
@@ -46,17 +45,11 @@ from mpfora.kv import (
 
 log = logging.getLogger("mpfora.etcd")
 
-#: of a whole call, failing over included
-CALL_TIMEOUT_S = 5.0
-#: of one try while there is another endpoint to ask
-TRY_TIMEOUT_S = 2.0
 #: a page of a listing is as large as makes about so many bytes
 PAGE_BYTES = 2_000_000
 PAGE_KEYS = (16, 200, 2000)
 #: for so long an answer older than what was seen counts as that of a member that is behind; then as a store put back
 REWOUND_AFTER_S = 10.0
-
-Call = Callable[[Member, float, Any], Any]
 
 
 class Status(NamedTuple):
@@ -74,21 +67,11 @@ class Etcd:
     def __init__(self, endpoints: str | Sequence[str] | EtcdSettings) -> None:
         """Raises StoreError, at the first call at the latest, for settings that cannot hold."""
         self.settings = settings_of(endpoints)
-        if (self.settings.user is None) != (self.settings.password is None):
-            raise StoreError("etcd: user and password go together: give both or none")
-        self._opened: Members | None = None
+        self.calls = Calls(self.settings)
         self._batcher = Batcher(self.txn)
-        self._token: str | None = None
-        self._token_lock = asyncio.Lock()
         #: the newest revision that any answer told, and when an answer was first refused for being older
         self._seen = 0
         self._behind_since: float | None = None
-
-    @property
-    def members(self) -> Members:
-        if self._opened is None:
-            self._opened = Members(self.settings)
-        return self._opened
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
@@ -104,7 +87,7 @@ class Etcd:
     async def delete(self, key: str) -> bool:
         """Whether there was such a key."""
         request = rpc.DeleteRangeRequest(key=wire.encode_key(key))
-        answer = await self._call(
+        answer = await self.calls.call(
             lambda member, timeout, metadata: member.kv.DeleteRange(request, timeout=timeout, metadata=metadata),
             repeatable=False,
         )
@@ -114,7 +97,7 @@ class Etcd:
     async def txn(self, txn: Txn, timeout_s: float = CALL_TIMEOUT_S) -> TxnResult:
         """Run one transaction. Raises Unreachable(sent=True) where it may have happened."""
         request = wire.encode_txn(txn)
-        answer = await self._call(
+        answer = await self.calls.call(
             lambda member, timeout, metadata: member.kv.Txn(request, timeout=timeout, metadata=metadata),
             timeout_s,
             repeatable=changes_nothing(txn),
@@ -161,7 +144,7 @@ class Etcd:
         return await self._range(request, 2 * CALL_TIMEOUT_S)
 
     async def _range(self, request: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
-        return await self._call(
+        return await self.calls.call(
             lambda member, timeout, metadata: member.kv.Range(request, timeout=timeout, metadata=metadata),
             timeout_s,
             repeatable=True,
@@ -169,7 +152,7 @@ class Etcd:
 
     def watch(self, start: str, end: str, from_revision: int) -> AsyncGenerator[Revision, None]:
         """Every revision that changes [start, end), from `from_revision` on, for ever: see etcd_watch.watch_range."""
-        return watch_range(self, start, end, from_revision)
+        return watch_range(self.calls, start, end, from_revision)
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
@@ -177,7 +160,7 @@ class Etcd:
         """A new lease, of at least `ttl_s` (etcd counts whole seconds). One that is granted and not told runs out by
         itself."""
         request = rpc.LeaseGrantRequest(TTL=math.ceil(ttl_s))
-        answer = await self._call(
+        answer = await self.calls.call(
             lambda member, timeout, metadata: member.lease.LeaseGrant(request, timeout=timeout, metadata=metadata),
             repeatable=True,
         )
@@ -198,7 +181,7 @@ class Etcd:
             finally:
                 call.cancel()
 
-        answer = await self._call(renew, timeout_s, repeatable=True)
+        answer = await self.calls.call(renew, timeout_s, repeatable=True)
         if answer.TTL <= 0:
             raise LeaseNotFound(f"lease {lease:x} has run out or was revoked")
         return float(answer.TTL)
@@ -206,7 +189,7 @@ class Etcd:
     async def revoke(self, lease: int, timeout_s: float = CALL_TIMEOUT_S) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
         request = rpc.LeaseRevokeRequest(ID=lease)
-        await self._call(
+        await self.calls.call(
             lambda member, timeout, metadata: member.lease.LeaseRevoke(request, timeout=timeout, metadata=metadata),
             timeout_s,
             repeatable=True,
@@ -215,7 +198,7 @@ class Etcd:
     async def lease_keys(self, lease: int) -> Sequence[str]:
         """The keys that hang on a lease. Raises LeaseNotFound."""
         request = rpc.LeaseTimeToLiveRequest(ID=lease, keys=True)
-        answer = await self._call(
+        answer = await self.calls.call(
             lambda member, timeout, metadata: member.lease.LeaseTimeToLive(request, timeout=timeout, metadata=metadata),
             repeatable=True,
         )
@@ -232,92 +215,15 @@ class Etcd:
             answer = await member.maintenance.Status(rpc.StatusRequest(), timeout=timeout_s, metadata=metadata)
             return Status(answer.version, answer.header.revision, answer.dbSize, member.address)
 
-        status: Status = await self._call(ask, repeatable=True)
+        status: Status = await self.calls.call(ask, repeatable=True)
         return status
 
     async def close(self) -> None:
         """Close the connections. What still runs is answered by Unreachable. Never raises."""
         await self._batcher.close()
-        if self._opened is not None:
-            await self._opened.close()
+        await self.calls.close()
 
-    # -- one call -----------------------------------------------------------------------------------------------------
-
-    async def _call(self, call: Call, timeout_s: float = CALL_TIMEOUT_S, *, repeatable: bool) -> Any:
-        """Ask one member after another until one answers, each once (a single one twice: its connection may be a stale
-        one). A call that is not repeatable is asked again only when it surely had no effect."""
-        ends = time.monotonic() + timeout_s
-        tries = max(len(self.members), 2)
-        failures: list[Unreachable] = []
-        while tries and (left_s := ends - time.monotonic()) > 0:
-            tries -= 1
-            member = self.members.current
-            alone = tries == 0 or len(self.members) == 1
-            try:
-                return await self._call_member(member, call, left_s if alone else min(left_s, TRY_TIMEOUT_S))
-            except Unreachable as error:
-                failures.append(error)
-                self.members.leave(member, silent=isinstance(error, wire.Silent))
-                if error.sent and not repeatable:
-                    break
-        raise Unreachable("; ".join(dict.fromkeys(map(str, failures))), sent=any(failure.sent for failure in failures))
-
-    async def _call_member(self, member: Member, call: Call, timeout_s: float) -> Any:
-        """One call to one member, made once more with a new token if the old one is refused."""
-        try:
-            return await self._call_once(member, call, timeout_s)
-        except wire.TokenExpired as error:
-            if self.settings.user is None:
-                raise AccessDenied(f"etcd asks for a user and password: give both ({error})") from None
-            await self.authenticate(self._token)
-        try:
-            return await self._call_once(member, call, timeout_s)
-        except wire.TokenExpired as error:
-            raise Unreachable(f"{member.address}: a new token was refused: {error}", sent=False) from None
-
-    async def _call_once(self, member: Member, call: Call, timeout_s: float) -> Any:
-        metadata = await self.metadata()
-        try:
-            return await call(member, timeout_s, metadata)
-        except grpc.aio.AioRpcError as failure:
-            error = wire.error_of(failure, member.address)
-            if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise wire.Silent(f"{member.address}: no answer within {timeout_s:.1f} s") from None
-            raise error from None
-        except asyncio.CancelledError:
-            if _being_cancelled():
-                raise
-            raise Unreachable(f"{member.address}: the connection was closed under the request") from None
-
-    # -- for the watch too --------------------------------------------------------------------------------------------
-
-    async def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every request. hasleader: a member that lost its cluster says so at once instead of
-        waiting."""
-        if self.settings.user is None:
-            return (("hasleader", "true"),)
-        if self._token is None:
-            await self.authenticate(None)
-        return (("hasleader", "true"), ("token", self._token)) if self._token else (("hasleader", "true"),)
-
-    async def authenticate(self, refused: str | None) -> None:
-        """Get a new token in place of the `refused` one; many callers at once get one. Raises AccessDenied,
-        Unreachable."""
-        async with self._token_lock:
-            if self._token != refused:
-                return
-            member = self.members.current
-            request = rpc.AuthenticateRequest(name=self.settings.user, password=self.settings.password)
-            try:
-                answer = await member.auth.Authenticate(request, timeout=TRY_TIMEOUT_S)
-            except grpc.aio.AioRpcError as failure:
-                if "authentication is not enabled" in (failure.details() or ""):
-                    log.warning("a user is given, but authentication is not enabled in etcd at %s", member.address)
-                    self._token = ""
-                    return
-                error = wire.error_of(failure, member.address)
-                raise Unreachable(str(error), sent=False) if isinstance(error, Unreachable) else error from None
-            self._token = answer.token
+    # -- inside -------------------------------------------------------------------------------------------------------
 
     def _note(self, revision: int) -> None:
         self._seen = max(self._seen, revision)
@@ -335,12 +241,6 @@ class Etcd:
             raise Unreachable(f"etcd answers with revision {revision}, older than {seen} seen before", sent=False)
         log.error("etcd's history went back from revision %d to %d: its data was restored or wiped", seen, revision)
         self._seen, self._behind_since = revision, None
-
-
-def _being_cancelled() -> bool:
-    """Whether the running task itself was cancelled, and not merely the call that it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 __all__ = [

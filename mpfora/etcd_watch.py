@@ -20,7 +20,7 @@ from mpfora import etcd_wire as wire
 from mpfora.kv import AccessDenied, Compacted, Event, Revision, Unreachable
 
 if TYPE_CHECKING:
-    from mpfora.etcd import Etcd
+    from mpfora.etcd_calls import Calls
     from mpfora.etcd_channel import Member
 
 log = logging.getLogger("mpfora.etcd")
@@ -32,7 +32,7 @@ PROBES = 3
 PAUSES_S = (0.0, 0.1, 0.3, 1.0)
 
 
-async def watch_range(etcd: Etcd, start: str, end: str, from_revision: int) -> AsyncGenerator[Revision, None]:
+async def watch_range(calls: Calls, start: str, end: str, from_revision: int) -> AsyncGenerator[Revision, None]:
     """Every revision that changes [start, end), from `from_revision` on.
 
     Raises Compacted where the history from there is gone (the caller lists again), AccessDenied, and nothing that
@@ -41,7 +41,7 @@ async def watch_range(etcd: Etcd, start: str, end: str, from_revision: int) -> A
     failures = 0
     refused = False
     while True:
-        stream = WatchStream(etcd, start, end, following)
+        stream = WatchStream(calls, start, end, following)
         try:
             async with aclosing(stream.revisions()) as revisions:
                 async for revision in revisions:
@@ -49,11 +49,11 @@ async def watch_range(etcd: Etcd, start: str, end: str, from_revision: int) -> A
                     yield revision
         except AccessDenied as error:
             # etcd calls an expired token "permission denied" here: only with a new one is it believed
-            if refused or etcd.settings.user is None or stream.token is None:
+            if refused or calls.settings.user is None or stream.token is None:
                 raise
             refused = True
             log.info("the watch was refused (%s): authenticating anew", error)
-            await _authenticate(etcd, stream.token)
+            await _authenticate(calls, stream.token)
         except Unreachable as error:
             pause = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
             failures = 0 if stream.created else failures + 1
@@ -61,9 +61,9 @@ async def watch_range(etcd: Etcd, start: str, end: str, from_revision: int) -> A
             await asyncio.sleep(pause)
 
 
-async def _authenticate(etcd: Etcd, refused: str) -> None:
+async def _authenticate(calls: Calls, refused: str) -> None:
     try:
-        await etcd.authenticate(refused)
+        await calls.authenticate(refused)
     except Unreachable as error:
         log.info("cannot authenticate now: %s", error)
 
@@ -71,8 +71,8 @@ async def _authenticate(etcd: Etcd, refused: str) -> None:
 class WatchStream:
     """One stream on one member, until it ends."""
 
-    def __init__(self, etcd: Etcd, start: str, end: str, from_revision: int) -> None:
-        self._etcd = etcd
+    def __init__(self, calls: Calls, start: str, end: str, from_revision: int) -> None:
+        self._calls = calls
         self._request = wire.encode_watch(start, end, from_revision)
         self._from_revision = from_revision
         #: set once the member has confirmed the watch
@@ -82,7 +82,7 @@ class WatchStream:
 
     async def revisions(self) -> AsyncGenerator[Revision, None]:
         """Raises Unreachable, Compacted, AccessDenied or another StoreError; never ends otherwise."""
-        member = self._etcd.members.current
+        member = self._calls.members.current
         try:
             async with aclosing(self._answers(member)) as answers:
                 async for answer in answers:
@@ -90,12 +90,12 @@ class WatchStream:
                     for revision in self._joined(answer):
                         yield revision
         except Unreachable as error:
-            self._etcd.members.leave(member, silent=isinstance(error, wire.Silent))
+            self._calls.members.leave(member, silent=isinstance(error, wire.Silent))
             raise
 
     async def _answers(self, member: Member) -> AsyncGenerator[Any, None]:
         """What the member sends, for ever. Raises StoreError."""
-        metadata = await self._etcd.metadata()
+        metadata = await self._calls.metadata()
         self.token = dict(metadata).get("token")
         call = member.watch.Watch(metadata=metadata)
         reading: asyncio.Task[Any] | None = None

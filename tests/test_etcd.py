@@ -380,7 +380,7 @@ async def test_a_silent_stream_is_given_up(own: EtcdServer, monkeypatch: pytest.
     await client.put("/silent/a", "1")
     await reader.until(lambda: reader.values == ["1"])
     left = asyncio.Event()
-    monkeypatch.setattr(client.members, "leave", lambda member, silent: left.set() if silent else None)
+    monkeypatch.setattr(client.calls.members, "leave", lambda member, silent: left.set() if silent else None)
     own.freeze()
     async with asyncio.timeout(5):
         await left.wait()
@@ -391,8 +391,8 @@ async def test_a_silent_stream_is_given_up(own: EtcdServer, monkeypatch: pytest.
 
 async def test_probes_keep_a_quiet_watch_alive(client: Etcd, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(etcd_watch, "PROBE_S", 0.05)
-    stream = etcd_watch.WatchStream(client, f"/{namespace}/", f"/{namespace}0", 1)
-    answers = stream._answers(client.members.current)
+    stream = etcd_watch.WatchStream(client.calls, f"/{namespace}/", f"/{namespace}0", 1)
+    answers = stream._answers(client.calls.members.current)
     seen = [await anext(answers) for _ in range(6)]
     await answers.aclose()
     assert seen[0].created

@@ -188,14 +188,14 @@ def ann(server: EtcdServer, password: str = PASSWORD, user: str = "ann") -> Etcd
 
 def spoiled(client: Etcd) -> Etcd:
     """The client with a token that etcd does not know (any more)."""
-    client._token = "spoiled.token.x"
+    client.calls._token = "spoiled.token.x"
     return client
 
 
 async def expired(client: Etcd) -> None:
     """Wait until the token that the client holds is no longer valid: it says itself when, in whole seconds."""
-    assert client._token is not None
-    claims = client._token.split(".")[1]
+    assert client.calls._token is not None
+    claims = client.calls._token.split(".")[1]
     ends = json.loads(base64.urlsafe_b64decode(claims + "=="))["exp"]
     await asyncio.sleep(max(0.0, ends - time.time() + 1.1))
 
@@ -225,13 +225,13 @@ async def test_many_calls_with_an_expired_token_authenticate_once(
     await member.put("/auth/a", "1")
     spoiled(member)
     tokens: list[str | None] = []
-    authenticate = member.authenticate
+    authenticate = member.calls.authenticate
 
     async def counted(refused: str | None) -> None:
         await authenticate(refused)
-        tokens.append(member._token)
+        tokens.append(member.calls._token)
 
-    monkeypatch.setattr(member, "authenticate", counted)
+    monkeypatch.setattr(member.calls, "authenticate", counted)
     await asyncio.gather(*(member.txn(Txn((), (Put(f"/auth/{i}", ""),))) for i in range(20)))
     assert len(tokens) == 20
     assert len(set(tokens)) == 1

@@ -31,6 +31,7 @@ from mpfora.supervisor.coordinator import (
     Unknown,
     Unreachable,
     Update,
+    Won,
 )
 from mpfora.supervisor.namespace_watch import watch_namespace
 from mpfora.supervisor.transactions import (
@@ -161,16 +162,12 @@ class StoreCoordinator(Coordinator):
         results = await asyncio.gather(
             *(submit(txn, task_id) for txn, (task_id, _) in zip(txns, claims, strict=True)), return_exceptions=True
         )
-        return [
-            won(Claim(task_id, result.revision), result.answers[2:])
-            if isinstance(result, TxnResult) and result.succeeded
-            else await self._not_won(session, task_id, txn, result)
-            for (task_id, _), txn, result in zip(claims, txns, results, strict=True)
-        ]
+        answers = [_plainly_won(task_id, result) for (task_id, _), result in zip(claims, results, strict=True)]
+        rest = [index for index, answer in enumerate(answers) if answer is None]
+        others = iter(await asyncio.gather(*(self._answer(session, claims[i][0], txns[i], results[i]) for i in rest)))
+        return [answer or next(others) for answer in answers]
 
-    async def _not_won(
-        self, session: Session, task_id: str, txn: Txn, result: TxnResult | BaseException
-    ) -> ClaimAnswer:
+    async def _answer(self, session: Session, task_id: str, txn: Txn, result: TxnResult | BaseException) -> ClaimAnswer:
         """What a claim that did not plainly succeed is. One whose answer was lost is made once more: the owner key
         tells."""
         try:
@@ -178,9 +175,7 @@ class StoreCoordinator(Coordinator):
                 result = await self._store.submit(txn, task_id)
             if isinstance(result, BaseException):
                 raise result
-            if result.succeeded:
-                return won(Claim(task_id, result.revision), result.answers[2:])
-            return await self._adopt(session, task_id, result.answers[0])
+            return _plainly_won(task_id, result) or await self._adopt(session, task_id, result.answers[0])
         except kv.LeaseNotFound as error:
             raise LeaseLost(str(error)) from None
         except kv.StoreError as error:
@@ -229,6 +224,12 @@ class StoreCoordinator(Coordinator):
     async def take_task_command(self, task_id: str, revision: int) -> None:
         with _translated():
             await self._store.submit(take_command(self._layout, task_id, revision), task_id)
+
+
+def _plainly_won(task_id: str, result: TxnResult | BaseException) -> Won | None:
+    if isinstance(result, TxnResult) and result.succeeded:
+        return won(Claim(task_id, result.revision), result.answers[2:])
+    return None
 
 
 def _member_of(name: str, found: KV) -> Member:
