@@ -15,32 +15,20 @@ from mpfora.config import Settings, SettingsError
 from mpfora.units import parse_duration, parse_size
 
 
-class Duration(click.ParamType):
-    """Seconds, or a text like 90s, 10m, 4h."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return parse_duration(value, _what(param))
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
+def duration(value: float | str) -> float:
+    """A click type: seconds, or a text like 90s, 10m, 4h."""
+    try:
+        return parse_duration(value, "duration")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
-class Size(click.ParamType):
-    """Bytes, or a text like 512MiB, 2GiB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return parse_size(value, _what(param))
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
-
-
-def _what(param: click.Parameter | None) -> str:
-    return param.opts[0] if param is not None else "value"
+def size(value: int | str) -> int:
+    """A click type: bytes, or a text like 512MiB, 2GiB."""
+    try:
+        return parse_size(value, "size")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
@@ -85,7 +73,8 @@ def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _option(flag: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     variable = "MPFORA_" + flag.lstrip("-").replace("-", "_").upper()
-    return click.option(flag, envvar=variable, show_envvar=True, show_default="default" in kwargs, **kwargs)
+    kwargs.setdefault("show_default", "default" in kwargs)
+    return click.option(flag, envvar=variable, show_envvar=True, **kwargs)
 
 
 _OPTIONS = (
@@ -98,16 +87,36 @@ _OPTIONS = (
         callback=read_config,
         help="The same names in TOML (handlers = [...], max-tasks = 4, ...); flags and environment win.",
     ),
-    _option("--name", metavar="NODE", default=socket.gethostname, help="Unique in the namespace."),
     _option(
-        "--max-tasks", type=int, default=lambda: os.cpu_count() or 1, help="Tasks run at once; 0: no limit.  [CPUs]"
+        "--name", metavar="NODE", default=socket.gethostname, show_default="host name", help="Unique in the namespace."
     ),
     _option(
-        "--lease-ttl", type=Duration(), default=15.0, help="How long a dead machine keeps its tasks; at least 3 s."
+        "--max-tasks",
+        type=int,
+        default=lambda: os.cpu_count() or 1,
+        show_default="number of CPUs",
+        help="Tasks run at once; 0: no limit.",
     ),
-    _option("--stop-timeout", type=Duration(), default=10.0, help="A task asked to stop is killed after this."),
     _option(
-        "--stall-timeout", type=Duration(), default=None, help="A task without a beat for so long is killed.  [off]"
+        "--lease-ttl",
+        type=duration,
+        default=15.0,
+        show_default="15s",
+        help="How long a dead machine keeps its tasks, and how long etcd may be away before they are stopped; at least 3 s.",
+    ),
+    _option(
+        "--stop-timeout",
+        type=duration,
+        default=10.0,
+        show_default="10s",
+        help="A task that was asked to stop is killed after this.",
+    ),
+    _option(
+        "--stall-timeout",
+        type=duration,
+        default=None,
+        show_default="off",
+        help="A task without a sign of life for so long is killed.",
     ),
     _option(
         "--stall-by",
@@ -115,7 +124,13 @@ _OPTIONS = (
         default="beats",
         help="What counts as life for --stall-timeout: beats, or any CPU time of the task's process tree.",
     ),
-    _option("--memory-limit", type=Size(), default=None, help="Of a task's process tree, e.g. 2GiB.  [off]"),
+    _option(
+        "--memory-limit",
+        type=size,
+        default=None,
+        show_default="off",
+        help="A task whose process tree uses more is killed; e.g. 2GiB.",
+    ),
     _option("--balancer", metavar="NAME", default="fair", help="fair, none, or module:attribute."),
     _option("--label", metavar="K=V", multiple=True, help="Published with the node; tasks may ask for it. Repeatable."),
     _option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of the lines on stderr."),
