@@ -91,6 +91,7 @@ class Story:
         self.boot_s, self.wall_s, self.revision = BOOT_S, WALL_S, 100
         self.said: list[do.Say] = []
         self.renews = True
+        self.is_over = False
         self.fences: dict[str, int] = {}
         self.runs: dict[str, int] = {}
         if joined:
@@ -106,8 +107,8 @@ class Story:
         """One event; the commands that follow from it."""
         steps = self.core.handle(event, self.now)
         wake_at = self.core.wake_at(self.now)
-        over = any(isinstance(step, do.Exit) for step in steps)
-        assert over or wake_at is None or wake_at > self.boot_s, f"after {event} the core spins: {wake_at}"
+        self.is_over |= any(isinstance(step, do.Exit) for step in steps)
+        assert self.is_over or wake_at is None or wake_at > self.boot_s, f"after {event} the core spins: {wake_at}"
         answered: COMMANDS = []
         for step in steps:
             if isinstance(step, do.Say):
@@ -125,7 +126,7 @@ class Story:
         end, steps = self.boot_s + seconds, []
         for _ in range(10_000):
             at = self.core.wake_at(self.now)
-            if at is None or at > end:
+            if self.is_over or at is None or at > end:
                 break
             self._move_to(at)
             steps += self.tell(ev.Tick())
@@ -176,7 +177,12 @@ class Story:
         return do.SetDeadline(sent_s + self.settings.lease_ttl_s - self.settings.margin_s)
 
     def shut_down(self) -> COMMANDS:
-        return self.tell(ev.ShutdownAsked("SIGTERM"))
+        """A signal comes; the watch shows the record that is published for it."""
+        steps = self.tell(ev.ShutdownAsked("SIGTERM"))
+        if any(isinstance(step, do.Publish) for step in steps):
+            record = replace(self.core.mirror.members[self.me], draining=True)
+            assert self.put(MemberPut(record)) == []
+        return steps
 
     # -- the namespace --------------------------------------------------------------------------------
 

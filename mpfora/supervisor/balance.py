@@ -18,7 +18,8 @@ from mpfora.model import Wants
 class NodeLoad:
     """One node of the cluster as the mirror has it.
 
-    tasks    what it owns;  capacity  the most it runs at once, None: no limit
+    tasks    what it owns;  capacity  the most it may own as things are: what it runs at once, and what rests there;
+             None: no limit
     live     it takes tasks: neither frozen, draining nor suspected
     """
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpfora.config import Settings
+from mpfora.model import Member
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.balance import Balancer, NodeLoad, OpenTask, OwnTask, View
@@ -360,12 +361,14 @@ class Core:
         return _batches(chosen)
 
     def _view(self, mine: tuple[OwnTask, ...]) -> View:
-        book = self.designations
-        nodes = {
-            m.name: NodeLoad(m.name, book.load(m.name).owned, m.capacity, m.weight, book.is_live(m), m.labels)
-            for m in self.mirror.members.values()
-        }
+        nodes = {m.name: self._node_load(m) for m in self.mirror.members.values()}
         return View(self.settings.name, nodes, mine)
+
+    def _node_load(self, member: Member) -> NodeLoad:
+        book = self.designations
+        load = book.load(member.name)
+        capacity = None if member.capacity is None else member.capacity + load.resting
+        return NodeLoad(member.name, load.owned, capacity, member.weight, book.is_live(member), member.labels)
 
     def _own_task(self, slot: Slot, now: ev.Now) -> OwnTask:
         view = self.mirror.tasks.get(slot.task_id)

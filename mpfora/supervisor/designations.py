@@ -46,10 +46,11 @@ def fits(member: Member, wants: Wants) -> bool:
 
 @dataclass(slots=True)
 class Load:
-    """What a node carries. owned: tasks it owns; designated: to be claimed by it; active: those of both that need a
-    process."""
+    """What a node carries. owned: tasks it owns; resting: those of them that need no process; designated: to be claimed
+    by it; active: those of both that need a process."""
 
     owned: int = 0
+    resting: int = 0
     designated: int = 0
     active: int = 0
 
@@ -148,6 +149,7 @@ class Designations:
             load = self.load(task.owner.node)
             load.owned += 1
             load.active += active
+            load.resting += not active
         elif task_id not in self.designee:
             self._unqueue(task_id)
             self._waiting.setdefault(kind_of(task), {})[task_id] = None
@@ -159,6 +161,7 @@ class Designations:
             load = self.load(node)
             load.owned -= 1
             load.active -= active
+            load.resting -= not active
 
     def _undesignate(self, task_id: str) -> None:
         node = self.designee.pop(task_id, None)

@@ -1,0 +1,373 @@
+"""What ends of runs, retries, rest, and lost zygotes make of a task; always with the process gone before the claim."""
+
+from __future__ import annotations
+
+import pytest
+from core_story import CRASHED, HUNG, LOST, RAISED, RELEASED, RESULT_42, WALL_S, ZYGOTE_GONE, Story, claims, kinds, left
+
+from mpfora.outcome import Cause, Death, Outcome, SaidError, classify
+from mpfora.retry import Retry
+from mpfora.states import Message, State, TaskError, TaskState
+from mpfora.supervisor import commands as do
+from mpfora.supervisor import events as ev
+from mpfora.supervisor.changes import MemberPut, OwnerGone, OwnerPut, StateGone, StatePut, TaskGone, TaskPut
+from mpfora.supervisor.zygote_care import AFTER_LOSS_S
+
+CALM = Retry(jitter=0)
+
+
+def state_of(step: do.Command) -> TaskState:
+    assert isinstance(step, do.Keep | do.Release | do.Finish)
+    assert step.update.state is not None
+    return step.update.state
+
+
+# -- errors and retries ------------------------------------------------------------------------------------------
+
+
+def test_an_error_makes_the_task_sleep_and_run_again_here() -> None:
+    story = Story(retry=CALM)
+    story.hold()
+    error = TaskError(story.wall_s, RAISED.error + "\n" + RAISED.traceback, "raised")
+    asleep = story.ended(Cause.RAISED, State.SLEEPING, until=story.wall_s + 1, errors=(error,))
+    assert story.exits(RAISED) == [story.keep(state=asleep)]
+    assert story.settled() == []
+    assert story.wait(0.99) == []
+    (wake,) = story.wait(0.01)
+    assert state_of(wake).state is State.RUNNABLE
+    assert state_of(wake).errors == (error,)
+    assert story.settled() == [story.fork(attempt=2)]
+
+
+def test_delays_grow_and_then_the_task_has_failed() -> None:
+    story = Story(retry=CALM)
+    story.hold()
+    delays = []
+    for _ in range(7):
+        (asleep,) = story.exits(RAISED)
+        until = state_of(asleep).until
+        assert until is not None
+        delays.append(until - story.wall_s)
+        story.settled()
+        story.wait(until - story.wall_s)
+        story.settled()
+    assert delays == [1, 2, 4, 8, 16, 32, 64]
+    (failed,) = story.exits(CRASHED)
+    assert isinstance(failed, do.Finish)
+    assert state_of(failed).state is State.FAILED
+    assert state_of(failed).attempt == 8
+    assert state_of(failed).errors[-1].text == "exceeded error rate: 8 errors within 14400 s"
+    assert state_of(failed).errors[-2].cause == "signalled"
+
+
+@pytest.mark.parametrize("outcome", [HUNG, LOST, ZYGOTE_GONE], ids=["stop_timeout", "lost_claim", "zygote_lost"])
+def test_what_is_not_the_task_s_doing_is_no_error_of_it(outcome: Outcome) -> None:
+    story = Story()
+    story.hold()
+    (kept,) = story.exits(outcome)
+    assert isinstance(kept, do.Keep)
+    assert (state_of(kept).state, state_of(kept).errors) == (State.RUNNABLE, ())
+    assert state_of(kept).cause == outcome.cause.value
+
+
+START = classify(SaidError("cannot open the model", at_start=True), Death(exit_code=1))
+
+
+@pytest.mark.parametrize("cause", [Cause.STALLED, Cause.MEMORY_LIMIT])
+def test_kills_for_the_task_s_own_limits_are_errors_of_it(cause: Cause) -> None:
+    story = Story()
+    story.hold()
+    (kept,) = story.exits(classify(None, Death(signal=9, killed_for=cause), stack="where"))
+    (error,) = state_of(kept).errors
+    assert (error.cause, error.stack, state_of(kept).stack) == (cause.value, "where", "where")
+
+
+def test_a_handler_that_cannot_be_set_up_is_an_error_of_the_task() -> None:
+    story = Story(retry=Retry(max_errors=1))
+    story.hold()
+    (failed,) = story.exits(START)
+    assert isinstance(failed, do.Finish)
+    assert state_of(failed).cause == "start_failed"
+    assert state_of(failed).errors[0].text == "cannot open the model"
+
+
+def test_a_task_that_sleeps_after_an_error_leaves_its_room_to_others() -> None:
+    story = Story(max_tasks=1, retry=CALM)
+    story.hold("t")
+    story.put(TaskPut("u"))
+    story.exits(RAISED)
+    assert story.settled() == []
+    assert story.put(StatePut("t", State.SLEEPING, story.wall_s + 1)) == [claims("u")]
+    story.wins("u")
+    (given,) = story.wait(1)
+    assert given == story.release(state=state_of(given))
+    assert state_of(given).state is State.RUNNABLE
+
+
+# -- rest ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sleeping_task_has_no_process_until_its_time() -> None:
+    story = Story()
+    asleep = TaskState(State.SLEEPING, until=story.wall_s + 3600)
+    assert story.hold(state=asleep) == []
+    assert story.wait(3599) == []
+    assert story.wait(1) == [story.keep(state=TaskState())]
+    assert story.wait(60) == [], "no spinning while the store does not answer"
+    assert story.settled() == [story.fork()]
+
+
+def test_a_task_that_was_due_while_nobody_ran_is_woken_at_once() -> None:
+    story = Story()
+    asleep = TaskState(State.SLEEPING, until=story.wall_s - 3600)
+    assert story.hold(state=asleep) == [story.keep(state=TaskState())]
+    assert story.settled() == [story.fork()]
+
+
+def test_a_paused_task_never_runs_by_itself() -> None:
+    story = Story()
+    assert story.hold(state=TaskState(State.PAUSED)) == []
+    assert story.wait(10_000) == []
+
+
+def test_a_handler_that_returns_sleep_sleeps_here() -> None:
+    story = Story()
+    story.hold()
+    until = story.wall_s + 60
+    ended = story.ended(Cause.RELEASED, State.SLEEPING, until=until)
+    assert story.exits(left(Message.sleep(until))) == [story.keep(state=ended)]
+    assert story.settled() == []
+    assert kinds(story.wait(60)) == ["Keep"]
+
+
+def test_two_that_wake_together_do_not_share_one_room() -> None:
+    story = Story(max_tasks=1)
+    due = story.wall_s + 10
+    story.hold("a", TaskState(State.SLEEPING, until=due))
+    story.hold("b", TaskState(State.SLEEPING, until=due))
+    assert story.wait(10) == [story.keep("a", state=TaskState()), story.release("b", state=TaskState())]
+
+
+def test_two_that_wake_one_after_the_other_do_not_share_one_room() -> None:
+    story = Story(max_tasks=1)
+    story.hold("a", TaskState(State.SLEEPING, until=story.wall_s + 10))
+    story.hold("b", TaskState(State.SLEEPING, until=story.wall_s + 11))
+    assert story.wait(10) == [story.keep("a", state=TaskState())]
+    assert story.wait(1) == [story.release("b", state=TaskState())]
+
+
+def test_a_room_that_a_waking_task_takes_is_not_given_to_a_claim() -> None:
+    story = Story(max_tasks=1)
+    story.hold("a", TaskState(State.SLEEPING, until=story.wall_s + 10))
+    assert kinds(story.wait(10)) == ["Keep"]
+    assert story.put(TaskPut("u")) == []
+
+
+def test_a_fault_that_a_go_node_left_is_answered_by_the_policy() -> None:
+    story = Story(retry=CALM)
+    fault = TaskState(State.FAULT, errors=(TaskError(WALL_S - 1, "boom"),))
+    (kept,) = story.hold(state=fault)
+    assert state_of(kept) == TaskState(State.SLEEPING, until=story.wall_s + 1, errors=fault.errors)
+    story = Story(retry=Retry(max_errors=1))
+    (failed,) = story.hold(state=fault)
+    assert isinstance(failed, do.Finish)
+    assert state_of(failed).state is State.FAILED
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_are_written_one_at_a_time_and_the_last_wins() -> None:
+    story = Story()
+    story.hold()
+    run = story.runs["t"]
+    assert story.tell(ev.ChildSaved(run, "1")) == [story.keep(checkpoint_json="1")]
+    assert story.tell(ev.ChildSaved(run, "2")) == []
+    assert story.tell(ev.ChildSaved(run, "3")) == []
+    assert story.settled() == [story.keep(checkpoint_json="3")]
+    assert story.settled() == []
+
+
+def test_the_next_run_gets_the_last_checkpoint() -> None:
+    story = Story()
+    story.hold()
+    story.tell(ev.ChildSaved(story.runs["t"], "1"))
+    story.settled()
+    story.exits(HUNG)
+    assert story.settled() == [story.fork(attempt=2, checkpoint_json="1")]
+
+
+def test_a_checkpoint_that_the_store_does_not_take_is_dropped_and_the_run_goes_on() -> None:
+    story = Story()
+    story.hold()
+    story.tell(ev.ChildSaved(story.runs["t"], "huge"))
+    assert story.tell(ev.SettleRejected("t", story.fences["t"], "too large")) == []
+    assert story.heard("cannot be written: too large")
+    assert story.tell(ev.ChildSaved(story.runs["t"], "2")) == [story.keep(checkpoint_json="2")]
+
+
+def test_a_result_that_the_store_does_not_take_is_an_error_of_the_task() -> None:
+    story = Story()
+    story.hold()
+    story.exits(RESULT_42)
+    (kept,) = story.tell(ev.SettleRejected("t", story.fences["t"], "too large"))
+    assert isinstance(kept, do.Keep)
+    assert state_of(kept).state is State.SLEEPING
+    assert "cannot be written: too large" in state_of(kept).errors[-1].text
+
+
+def test_a_state_that_the_store_never_takes_is_given_back_slowly_and_never_done() -> None:
+    story = Story()
+    story.hold()
+    story.exits(RESULT_42)
+    rejected = ev.SettleRejected("t", story.fences["t"], "no")
+    assert kinds(story.tell(rejected)) == ["Keep"]
+    assert kinds(story.tell(rejected)) == ["Keep"]
+    assert story.tell(rejected) == []
+    assert story.wait(5) == [story.release()]
+    assert story.tell(rejected) == []
+    assert story.wait(5) == [story.release()]
+
+
+def test_a_command_whose_outcome_the_store_never_takes_is_no_busy_loop() -> None:
+    story = Story()
+    story.hold(state=TaskState(State.PAUSED))
+    assert kinds(story.task_command("t", Message.kill())) == ["Finish"]
+    assert story.tell(ev.SettleRejected("t", story.fences["t"], "no")) == []
+    assert story.wait(5) == [story.release()]
+
+
+# -- a state that cannot be read -----------------------------------------------------------------------------------------
+
+
+def unreadable() -> Story:
+    story = Story()
+    assert story.hold(state_problem="state: no JSON") == []
+    return story
+
+
+def test_a_task_whose_state_cannot_be_read_is_held_and_neither_run_nor_done() -> None:
+    story = unreadable()
+    assert story.heard("held and not run, its state cannot be read: state: no JSON")
+    assert story.wait(10_000) == []
+    assert story.holds() == ["t"]
+
+
+@pytest.mark.parametrize("change", [StatePut("t", State.RUNNABLE), StateGone("t")], ids=["put", "deleted"])
+def test_it_is_given_back_when_its_state_is_written_anew(change: StatePut | StateGone) -> None:
+    story = unreadable()
+    assert story.put(change) == [story.release()]
+    assert story.released() == [claims("t")]
+
+
+# -- the zygote -------------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_run_again_after_a_zygote_was_lost() -> None:
+    story = Story()
+    story.hold()
+    assert story.exits(ZYGOTE_GONE) == [story.keep(state=story.ended(Cause.ZYGOTE_LOST))]
+    assert story.tell(ev.ZygoteLost("it died")) == []
+    assert story.heard("zygote lost: it died")
+    assert story.settled() == []
+    assert story.wait(AFTER_LOSS_S) == [do.StartZygote()]
+    assert kinds(story.tell(story.zygote_ready())) == ["SetDeadline"]
+    assert story.wait(0.79) == []
+    assert story.wait(0.01) == [story.fork(attempt=2)], "a second after the loss"
+
+
+def test_a_task_that_takes_the_zygote_down_again_and_again_waits_longer_each_time() -> None:
+    story = Story()
+    story.hold()
+    waits = []
+    for _ in range(8):
+        story.exits(ZYGOTE_GONE)
+        died = story.boot_s
+        story.settled()
+        while story.core.holdings.slots["t"].process.value == "none":
+            story.wait(0.5)
+        waits.append(story.boot_s - died)
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_an_end_of_another_kind_makes_up_for_lost_zygotes() -> None:
+    story = Story()
+    story.hold()
+    story.exits(ZYGOTE_GONE)
+    story.settled()
+    story.wait(1)
+    story.exits(HUNG)
+    assert story.settled() == [story.fork(attempt=3)]
+
+
+def test_no_task_is_claimed_while_there_is_no_zygote() -> None:
+    story = Story()
+    story.tell(ev.ZygoteLost("it died"))
+    assert story.put(TaskPut("t")) == []
+    assert story.wait(AFTER_LOSS_S) == [do.StartZygote()]
+    assert kinds(story.tell(story.zygote_ready())) == ["SetDeadline", "ClaimTasks"]
+
+
+def test_a_new_zygote_is_told_the_deadline() -> None:
+    story = Story()
+    story.tell(ev.ZygoteLost("it died"))
+    story.wait(AFTER_LOSS_S)
+    assert story.tell(story.zygote_ready()) == [story.deadline(story.boot_s - AFTER_LOSS_S)]
+
+
+# -- each end once ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_end_that_is_told_twice_counts_once() -> None:
+    story = Story()
+    story.hold()
+    run = story.runs["t"]
+    story.exits(HUNG)
+    assert story.tell(ev.ChildExited(run, HUNG)) == []
+    story.settled()
+    assert story.tell(ev.ChildExited(run, RAISED)) == []
+    assert story.tell(ev.ChildSaved(run, "1")) == []
+
+
+def test_runs_have_numbers_of_their_own() -> None:
+    story = Story()
+    story.hold("a")
+    story.hold("b")
+    first = story.runs["a"]
+    story.exits(HUNG, "a")
+    story.settled("a")
+    assert len({first, story.runs["a"], story.runs["b"]}) == 3
+
+
+def test_an_end_is_said_with_its_cause_and_stack() -> None:
+    story = Story()
+    story.hold()
+    story.wait(2.5)
+    story.exits(HUNG)
+    (line,) = [line for line in story.said if line.task_id == "t"]
+    assert line.text.startswith("ended after 2.5 s: stop_timeout: did not stop within stop_timeout: killed")
+    assert "where it was:\nFile hung.py, line 1" in line.text
+
+
+def test_a_handler_that_leaves_unasked_is_released_and_run_again() -> None:
+    story = Story()
+    story.hold()
+    assert story.exits(RELEASED) == [story.release(state=story.ended(Cause.RELEASED))]
+    assert story.released() == [claims("t")]
+
+
+def test_a_finished_task_is_not_claimed_again() -> None:
+    story = Story()
+    story.hold()
+    story.exits(RESULT_42)
+    story.settled()
+    assert story.put(OwnerGone("t", clean=True), TaskGone("t")) == []
+    assert story.wait(60) == []
+
+
+def test_a_watch_that_starts_anew_leaves_running_tasks_alone() -> None:
+    story = Story()
+    story.hold()
+    record, owner = MemberPut(story.record()), OwnerPut("t", "n1", story.fences["t"])
+    assert story.reset(record, TaskPut("t"), owner) == []
+    assert story.reset(record) == [story.kill(Cause.LOST_CLAIM, dump=False)]
