@@ -102,7 +102,7 @@ _OPTIONS = (
         type=duration,
         default=15.0,
         show_default="15s",
-        help="How long a dead machine keeps its tasks, and how long etcd may be away before they are stopped; at least 3 s.",
+        help="How long a dead machine keeps its tasks, and etcd may be away before they are stopped; at least 3 s.",
     ),
     _option(
         "--stop-timeout",
