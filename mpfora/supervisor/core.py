@@ -203,12 +203,10 @@ class Core:
         return steps
 
     def _malformed(self, bad: Malformed) -> list[do.Command]:
-        """Said, and deleted where it is a command for this node or for a task of it."""
+        """Said, and deleted where it is a command for this node; one for a task is deleted by whoever owns it."""
         steps: list[do.Command] = [do.Say("warning", f"ignored {bad.key!r} in the store: {bad.problem}")]
         if bad.node == self.settings.name and bad.key_id is not None:
             steps.append(do.TakeNodeCommand(bad.node, bad.key_id))
-        if bad.task_id is not None and bad.task_id in self.holdings.slots:
-            steps.append(do.TakeTaskCommand(bad.task_id, bad.revision))
         return steps
 
     def _members_changed(self, touched: list[str], now: ev.Now) -> list[do.Command]:

@@ -109,7 +109,7 @@ class Holdings:
             self._dirty[task_id] = None
             task = self._mirror.tasks.get(task_id)
             if task is not None and task.owner is not None and task.owner.fence == slot.claim.fence:
-                _hear(slot, task)
+                said += _hear(slot, task)
             elif self._mirror.revision >= slot.claim.fence and not slot.giving_back:
                 said += self.lose(slot)
         return said
@@ -225,12 +225,17 @@ class Holdings:
         )
 
 
-def _hear(slot: Slot, task: TaskView) -> None:
-    """The newest command for a task that is ours; one that was carried out already may still be seen for a moment."""
+def _hear(slot: Slot, task: TaskView) -> list[do.Command]:
+    """The newest command for a task that is ours; one that was carried out already may still be seen for a moment. One
+    that cannot be understood is deleted."""
     if task.command is None or task.command.revision > slot.taken_revision:
         slot.command = task.command
     if slot.hold and task.changed > slot.claim.fence:
         slot.leave = slot.leave or "its state was written anew"
+    if task.spoiled <= slot.taken_revision:
+        return []
+    slot.taken_revision = task.spoiled
+    return [do.TakeTaskCommand(task.id, task.spoiled)]
 
 
 def _tell(slot: Slot, outcome: Outcome, now: ev.Now) -> list[do.Command]:

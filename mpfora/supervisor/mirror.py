@@ -29,6 +29,7 @@ class TaskView:
 
     state, until   of its kept state; runnable where there is none
     command        the command that waits for its owner
+    spoiled        revision of what stands in a command's place and cannot be understood; 0: nothing does
     changed        revision of the last change to it
     unclean        its last owner vanished without the mark that its process is dead
     missed         what the owner's claim said: the node that should have claimed and did not
@@ -40,6 +41,7 @@ class TaskView:
     state: State = State.RUNNABLE
     until: float | None = None
     command: c.TaskCommandPut | None = None
+    spoiled: int = 0
     changed: int = 0
     unclean: bool = False
 
@@ -88,7 +90,7 @@ class Mirror:
             c.NodeCommandPut: lambda change, touched: touched.node_commands.append(change),
             c.ReaderPut: self._reader_put,
             c.ReaderGone: self._reader_gone,
-            c.Malformed: lambda change, touched: touched.malformed.append(change),
+            c.Malformed: self._malformed,
         }
 
     def absorb(self, batch: c.Changes) -> Touched:
@@ -155,11 +157,16 @@ class Mirror:
 
     def _command_put(self, change: c.TaskCommandPut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
-            task.command = change
+            task.command, task.spoiled = change, 0
 
     def _command_gone(self, change: c.TaskCommandGone, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
-            task.command = None
+            task.command, task.spoiled = None, 0
+
+    def _malformed(self, change: c.Malformed, touched: Touched) -> None:
+        touched.malformed.append(change)
+        if change.task_id is not None and (task := self._touch(change.task_id, touched)) is not None:
+            task.command, task.spoiled = None, change.revision
 
     def _member_put(self, change: c.MemberPut, touched: Touched) -> None:
         self.members[change.member.name] = change.member
