@@ -25,11 +25,11 @@ class Owned:
 @dataclass(slots=True)
 class Evidence:
     """Of one task, over its whole life. said: (fence, what a process said). errors: ends that were the task's own
-    fault. commands: verbs that a client asked for. last_fence, last_node: of the newest process."""
+    fault. forks: processes that nodes ordered. commands: verbs that a client asked for. last_fence, last_node: of the newest process."""
 
     said: list[tuple[int, Said]] = field(default_factory=list)
     errors: int = 0
-    starts: int = 0
+    forks: int = 0
     commands: dict[Verb, None] = field(default_factory=dict)
     deleted: bool = False
     last_fence: int = 0

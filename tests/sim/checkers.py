@@ -59,10 +59,10 @@ class Checkers:
             self.say("two at once", f"{_name(proc)} starts while {_name(others[0])} lives")
         if proc.fence < evidence.last_fence or (proc.fence == evidence.last_fence and proc.machine != evidence.last_node):
             self.say("fences only grow", f"{_name(proc)} after fence {evidence.last_fence} on {evidence.last_node}")
-        if (book.owner is None or book.owner.fence != proc.fence) and not self.is_excused(proc.task):
+        is_its = book.owner is not None and book.owner.fence == proc.fence
+        if not (is_its or evidence.deleted or self.is_excused(proc.task)):
             self.say("started without a claim", f"{_name(proc)}; the owner is {book.owner}")
         evidence.last_fence, evidence.last_node = max(proc.fence, evidence.last_fence), proc.machine
-        evidence.starts += 1
         others.append(proc)
         self._running[proc.machine] += 1
         capacity = self._capacities[proc.machine]
@@ -77,6 +77,10 @@ class Checkers:
         self._running[proc.machine] -= 1
         if is_own_error(proc):
             self.books.task(proc.task).evidence.errors += 1
+
+    def ordered(self, task: str) -> None:
+        """A node wants a process for it."""
+        self.books.task(task).evidence.forks += 1
 
     def start_failed(self, task: str) -> None:
         self.books.task(task).evidence.errors += 1
@@ -185,8 +189,8 @@ class Checkers:
             self.say("out of a terminal state", f"{writer}: {book.id} from {before.state} to {state.state}")
         if state.attempt < before.attempt:
             self.say("attempts go back", f"{writer}: {book.id} from {before.attempt} to {state.attempt}")
-        if state.attempt > book.evidence.starts + book.evidence.errors:
-            self.say("attempts without a run", f"{writer}: {book.id}: {state.attempt} of {book.evidence.starts}")
+        if state.attempt > book.evidence.forks:
+            self.say("attempts without a run", f"{writer}: {book.id}: {state.attempt} of {book.evidence.forks}")
         if len(state.errors) > book.evidence.errors + (state.state is State.FAILED):
             self.say("an error that was none", f"{writer}: {book.id}: {[error.text for error in state.errors]}")
         if not self._has_reason(book, state, fence):

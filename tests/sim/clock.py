@@ -298,7 +298,7 @@ class Shim:
         for future in futures:
             try:
                 results.append(await future)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 if not return_exceptions:
                     raise
                 results.append(error)

@@ -76,6 +76,8 @@ class Cluster(Surroundings):
     def command(self, node: str, command: do.Command) -> None:
         if isinstance(command, do.ClaimTasks):
             self.attempts += len(command.claims)
+        elif isinstance(command, do.Fork):
+            self.checks.ordered(command.task_id)
         if self._trace is not None:
             self.note(f"{node} -> {command}")
 
@@ -241,6 +243,7 @@ class Cluster(Surroundings):
             machine.link.weather = Weather(lag_s=0.01)
             machine.cannot_fork = machine.cannot_start = False
             machine.late_s = 0.0
+            machine.always_up = True
             if machine.supervisor is not None:
                 self._continue(machine.supervisor.host)
             if machine.zygote is not None:

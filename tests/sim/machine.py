@@ -184,7 +184,8 @@ class Machine:
         self.late_s = 0.0
         #: zygotes cannot be started, forks fail
         self.cannot_start = self.cannot_fork = False
-        self.may_restart = True
+        #: it is started again whatever its exit code
+        self.always_up = False
         self._zygotes: list[ZygoteProcess] = []
         self._hosts: list[Host] = []
         self._starts = 0
@@ -231,7 +232,7 @@ class Machine:
             return
         self.around.note(f"{self.name}: supervisor exited with {code}")
         self._end_supervisor()
-        if code and self.may_restart:
+        if code or self.always_up:
             self.world.after(RESTART_S, self.start)
 
     def _end_supervisor(self) -> None:

@@ -134,6 +134,8 @@ def _check_stillness(cluster: Cluster) -> None:
     _run_until(cluster, cluster.world.now + 5.0 + cluster.scenario.stop_timeout_s)
     if liveness.unsettled(cluster):
         _settle(cluster, "does not settle again")
+    if not liveness.is_still(cluster):
+        return
     before = cluster.etcd.ledger.revision
     _run_until(cluster, cluster.world.now + STILL_S)
     if cluster.etcd.ledger.revision != before and not cluster.scenario.reader:
