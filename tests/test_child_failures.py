@@ -92,7 +92,7 @@ def test_a_class_that_lies() -> None:
     failed = run(raises(lambda: Liar("x"))).failed
     assert "Liar" in failed.kind
     assert "Liar" in failed.text
-    assert "test_child.py" in failed.traceback
+    assert "test_child_failures.py" in failed.traceback
 
 
 def test_terminal_escapes_and_surrogates_in_a_text() -> None:
