@@ -109,6 +109,7 @@ async def fake_node(
         yield node
     finally:
         serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        (ended,) = await asyncio.gather(serving, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError), f"the fake node failed: {ended!r}"
         await etcd.revoke(node.lease)
         await etcd.close()

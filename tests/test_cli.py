@@ -11,8 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +18,15 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from etcd_server import EtcdServer
+from fake_node import fake_node
 
 from mpfora import AsyncClient
 from mpfora.cli import render, run
 from mpfora.config import SettingsError
-from mpfora.embedded import Embedded, acquire
 from mpfora.keys import format_state
 from mpfora.options import Where, etcd_settings, parse_endpoints
 from mpfora.states import State, TaskError, TaskState
-from tests.fake_node import fake_node
 
 MPFORA = [sys.executable, "-m", "mpfora.cli"]
 TASK_FIELDS = [
@@ -40,20 +38,9 @@ NODE_FIELDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    with acquire(tmp_path_factory.mktemp("etcd"), linger_s=0.2, fsync=False) as embedded:
-        yield embedded
-
-
 @pytest.fixture
-def endpoint(server: Embedded) -> str:
-    return server.endpoint
-
-
-@pytest.fixture
-def space() -> str:
-    return f"c-{uuid.uuid4().hex[:12]}"
+def endpoint(etcd: EtcdServer) -> str:
+    return etcd.endpoint
 
 
 @dataclass(frozen=True)
@@ -66,9 +53,9 @@ class Ended:
 class Cli:
     """Runs the command in the test's namespace: as a process, or (what is many times faster) in this one."""
 
-    def __init__(self, endpoint: str, space: str) -> None:
-        self.env = os.environ | {"MPFORA_ETCD": endpoint, "MPFORA_NAMESPACE": space}
-        self.client = AsyncClient(endpoint, space)
+    def __init__(self, endpoint: str, namespace: str) -> None:
+        self.env = os.environ | {"MPFORA_ETCD": endpoint, "MPFORA_NAMESPACE": namespace}
+        self.client = AsyncClient(endpoint, namespace)
 
     async def __call__(self, *words: str, stdin: str = "") -> Ended:
         process = await asyncio.create_subprocess_exec(
@@ -107,8 +94,8 @@ class Cli:
 
 
 @pytest.fixture
-def cli(endpoint: str, space: str) -> Cli:
-    return Cli(endpoint, space)
+def cli(endpoint: str, namespace: str) -> Cli:
+    return Cli(endpoint, namespace)
 
 
 def parsed(text: str) -> list[dict[str, Any]]:
@@ -175,11 +162,11 @@ async def test_a_batch_of_thousands_from_standard_input(cli: Cli) -> None:
 # -- listings ---------------------------------------------------------------------------------------------------------
 
 
-async def test_listings_in_a_pipe_and_as_json(cli: Cli, endpoint: str, space: str) -> None:
+async def test_listings_in_a_pipe_and_as_json(cli: Cli, endpoint: str, namespace: str) -> None:
     assert parsed(await cli.ok_here("tasks", "--json")) == []
     assert parsed(await cli.ok_here("nodes", "--json")) == []
     note = "a note " * 20
-    async with fake_node(endpoint, space, labels={"zone": "a"}, handlers=("h",)) as node:
+    async with fake_node(endpoint, namespace, labels={"zone": "a"}, handlers=("h",)) as node:
         for task_id in ("p1", "p2"):
             await cli.client.submit(task_id, handler="primes:count")
         fence = await node.own("p1", progress=0.42, note=note, attempt=1, started=1000.0)
@@ -232,9 +219,9 @@ def test_a_terminal_gets_a_table(cli: Cli) -> None:
     assert b"pending" in text
 
 
-def test_a_reader_that_has_enough_is_no_error(cli: Cli, endpoint: str, space: str) -> None:
+def test_a_reader_that_has_enough_is_no_error(cli: Cli, endpoint: str, namespace: str) -> None:
     async def fill() -> None:
-        async with AsyncClient(endpoint, space) as client:
+        async with AsyncClient(endpoint, namespace) as client:
             await client.submit_many((f"task-{n:05}", None) for n in range(3000))
 
     asyncio.run(fill())
@@ -256,10 +243,10 @@ def test_ages_and_details() -> None:
 # -- wait, delete, messages -------------------------------------------------------------------------------------------
 
 
-async def test_wait_and_its_exit_codes(cli: Cli, endpoint: str, space: str) -> None:
+async def test_wait_and_its_exit_codes(cli: Cli, endpoint: str, namespace: str) -> None:
     for task_id in ("good", "bad", "slow"):
         await cli.client.submit(task_id)
-    async with fake_node(endpoint, space) as node:
+    async with fake_node(endpoint, namespace) as node:
         waiting = asyncio.create_task(cli("wait", "good", "bad"))
         await node.finish("bad", TaskState(State.FAILED, errors=(TaskError(1.0, "RuntimeError: no"),)))
         await node.finish("good", TaskState(State.COMPLETED, result={"found": 4}))
@@ -273,8 +260,8 @@ async def test_wait_and_its_exit_codes(cli: Cli, endpoint: str, space: str) -> N
         assert "'x' is no duration" in await cli.fails(2, "wait", "slow", "--timeout", "x")
 
 
-async def test_delete(cli: Cli, endpoint: str, space: str) -> None:
-    async with fake_node(endpoint, space) as node:
+async def test_delete(cli: Cli, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace) as node:
         for task_id in ("p1", "p2", "p3"):
             await cli.client.submit(task_id)
         await node.own("p1")
@@ -291,8 +278,8 @@ async def test_delete(cli: Cli, endpoint: str, space: str) -> None:
         assert await cli.ok_here("delete", "p4", "--no-wait") == "deleted p4\n"
 
 
-async def test_messages_are_waited_for(cli: Cli, endpoint: str, space: str) -> None:
-    async with fake_node(endpoint, space) as node:
+async def test_messages_are_waited_for(cli: Cli, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace) as node:
         await cli.client.submit("p1")
         await node.own("p1")
         assert await cli.ok("pause", "p1") == "p1 paused\n"
@@ -320,8 +307,8 @@ async def test_messages_that_nobody_carries_out(cli: Cli) -> None:
     assert "'tomorrow' is no RFC 3339 time" in await cli.fails(2, "sleep", "p1", "--until", "tomorrow")
 
 
-async def test_node_actions(cli: Cli, endpoint: str, space: str) -> None:
-    async with fake_node(endpoint, space) as node:
+async def test_node_actions(cli: Cli, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace) as node:
         for action in ("freeze", "unfreeze", "balance", "drain", "undrain"):
             assert await cli.ok_here("node", "n1", action) == f"done: n1 {action}\n"
         assert await cli.ok("node", "n1", "stop-task", "p1") == "done: n1 stop-task p1\n"

@@ -8,14 +8,15 @@ import os
 import signal
 import threading
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from etcd_server import EtcdServer
+from fake_node import fake_node
 
 from mpfora import AsyncClient, Client, Message
-from mpfora.embedded import Embedded, acquire
+from mpfora.embedded import acquire
 from mpfora.errors import (
     EtcdUnreachable,
     InvalidTask,
@@ -32,31 +33,18 @@ from mpfora.kv import prefix_end
 from mpfora.states import State, TaskError, TaskState
 from mpfora.submission import MAX_PROPS, NewTask
 from mpfora.waiting import Waiter
-from tests.fake_node import fake_node
 
 COMPLETED = TaskState(State.COMPLETED, result={"found": 4}, attempt=1, cause="completed", node="n1", started=10.5)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    with acquire(tmp_path_factory.mktemp("etcd"), linger_s=0.2, fsync=False) as embedded:
-        yield embedded
+@pytest.fixture
+def endpoint(etcd: EtcdServer) -> str:
+    return etcd.endpoint
 
 
 @pytest.fixture
-def endpoint(server: Embedded) -> str:
-    return server.endpoint
-
-
-@pytest.fixture
-def space() -> str:
-    """A namespace of the test's own."""
-    return f"t-{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def client(endpoint: str, space: str) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(endpoint, space) as made:
+async def client(endpoint: str, namespace: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(endpoint, namespace) as made:
         yield made
 
 
@@ -77,15 +65,15 @@ async def there(client: AsyncClient, key: str) -> None:
 # -- submit -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_submitted_task_stands_as_metafora_writes_it(client: AsyncClient, space: str) -> None:
+async def test_a_submitted_task_stands_as_metafora_writes_it(client: AsyncClient, namespace: str) -> None:
     await client.submit("p1", {"below": 5}, handler="primes:count")
     await client.submit("p2")
-    kvs = {kv.key: kv.value for kv in (await client._etcd.list(f"/{space}/", f"/{space}0")).kvs}
+    kvs = {kv.key: kv.value for kv in (await client._etcd.list(f"/{namespace}/", f"/{namespace}0")).kvs}
     assert kvs == {
-        f"/{space}/tasks/p1": b"",
-        f"/{space}/tasks/p1/props": b'{"below":5,"handler":"primes:count"}',
-        f"/{space}/tasks/p2": b"",
-        f"/{space}/tasks/p2/props": b"{}",
+        f"/{namespace}/tasks/p1": b"",
+        f"/{namespace}/tasks/p1/props": b'{"below":5,"handler":"primes:count"}',
+        f"/{namespace}/tasks/p2": b"",
+        f"/{namespace}/tasks/p2/props": b"{}",
     }
 
 
@@ -141,8 +129,10 @@ async def test_props_up_to_the_limit_are_taken(client: AsyncClient) -> None:
     assert done.new == 3
 
 
-async def test_of_clients_that_submit_one_id_at_once_one_wins(client: AsyncClient, endpoint: str, space: str) -> None:
-    async with AsyncClient(endpoint, space) as other:
+async def test_of_clients_that_submit_one_id_at_once_one_wins(
+    client: AsyncClient, endpoint: str, namespace: str
+) -> None:
+    async with AsyncClient(endpoint, namespace) as other:
         attempts = [one.submit("p1", {"by": n}) for n, one in enumerate([client, other] * 10)]
         answers = await asyncio.gather(*attempts, return_exceptions=True)
     assert answers.count(None) == 1
@@ -178,11 +168,11 @@ async def test_a_twin_within_one_window_is_reported(client: AsyncClient) -> None
 # -- look -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_task_through_its_life(client: AsyncClient, endpoint: str, space: str) -> None:
+async def test_a_task_through_its_life(client: AsyncClient, endpoint: str, namespace: str) -> None:
     await client.submit("p1", {"below": 5}, handler="primes:count")
     task = await client.task("p1")
     assert (task.state, task.node, task.handler, task.fence, task.attempt) == ("pending", None, "primes:count", None, 0)
-    async with fake_node(endpoint, space) as node:
+    async with fake_node(endpoint, namespace) as node:
         fence = await node.own("p1", progress=0.25, note="at 7", attempt=2, started=1000.5)
         task = await client.task("p1")
         assert (task.state, task.node, task.fence) == ("runnable", "n1", fence)
@@ -199,8 +189,8 @@ async def test_a_task_through_its_life(client: AsyncClient, endpoint: str, space
     assert await client.tasks("completed") == [task]
 
 
-async def test_readers_are_announced_while_somebody_looks(client: AsyncClient, endpoint: str, space: str) -> None:
-    async with fake_node(endpoint, space) as node:
+async def test_readers_are_announced_while_somebody_looks(client: AsyncClient, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace) as node:
         await client.submit("p1")
         await node.own("p1")
         await client.tasks()
@@ -210,10 +200,10 @@ async def test_readers_are_announced_while_somebody_looks(client: AsyncClient, e
 
 
 async def test_a_node_that_tells_nothing_costs_a_moment_and_no_error(
-    client: AsyncClient, endpoint: str, space: str
+    client: AsyncClient, endpoint: str, namespace: str
 ) -> None:
     await client.submit("p1")
-    async with fake_node(endpoint, space, publishes=False) as node:
+    async with fake_node(endpoint, namespace, publishes=False) as node:
         await node.own("p1")
         begun = time.monotonic()
         task = await client.task("p1")
@@ -222,11 +212,11 @@ async def test_a_node_that_tells_nothing_costs_a_moment_and_no_error(
 
 
 async def test_nobody_waits_for_a_go_node(
-    client: AsyncClient, endpoint: str, space: str, monkeypatch: pytest.MonkeyPatch
+    client: AsyncClient, endpoint: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mpfora.readers.PUBLISHED_WITHIN_S", 60)
     await client.submit("p1")
-    async with fake_node(endpoint, space, publishes=False, pid=0, capacity=None) as node:
+    async with fake_node(endpoint, namespace, publishes=False, pid=0, capacity=None) as node:
         await node.own("p1")
         async with asyncio.timeout(10):
             assert [task.state for task in await client.tasks()] == ["runnable"]
@@ -275,11 +265,11 @@ async def test_a_task_that_is_not_there(client: AsyncClient) -> None:
         await client.task("nope")
 
 
-async def test_nodes(client: AsyncClient, endpoint: str, space: str) -> None:
+async def test_nodes(client: AsyncClient, endpoint: str, namespace: str) -> None:
     labels = {"zone": "a"}
     async with (
-        fake_node(endpoint, space, "n2", frozen=True, labels=labels, handlers=("h",)) as n2,
-        fake_node(endpoint, space, "n1", draining=True),
+        fake_node(endpoint, namespace, "n2", frozen=True, labels=labels, handlers=("h",)) as n2,
+        fake_node(endpoint, namespace, "n1", draining=True),
     ):
         for task_id in ("a", "b"):
             await client.submit(task_id)
@@ -292,9 +282,9 @@ async def test_nodes(client: AsyncClient, endpoint: str, space: str) -> None:
     assert (second.name, second.tasks, second.frozen, second.labels, second.handlers) == ("n2", 2, True, labels, ("h",))
 
 
-async def test_follow_shows_progress_as_it_comes(client: AsyncClient, endpoint: str, space: str) -> None:
+async def test_follow_shows_progress_as_it_comes(client: AsyncClient, endpoint: str, namespace: str) -> None:
     await client.submit("p1")
-    async with fake_node(endpoint, space) as node:
+    async with fake_node(endpoint, namespace) as node:
         await node.own("p1", progress=0.1)
         seen = []
         async for nodes, tasks in client.follow(interval=0.01):
@@ -320,9 +310,9 @@ async def test_wait_for_what_is_done_already(client: AsyncClient) -> None:
     assert await client.wait([]) == []
 
 
-async def test_wait_for_what_becomes_done(client: AsyncClient, endpoint: str, space: str) -> None:
+async def test_wait_for_what_becomes_done(client: AsyncClient, endpoint: str, namespace: str) -> None:
     await client.submit("p1")
-    async with fake_node(endpoint, space) as node:
+    async with fake_node(endpoint, namespace) as node:
         await node.own("p1")
         waiting = asyncio.create_task(client.wait("p1", timeout=20))
         await started(waiting)
@@ -332,10 +322,10 @@ async def test_wait_for_what_becomes_done(client: AsyncClient, endpoint: str, sp
 
 
 @pytest.mark.parametrize("number", [2, 30])
-async def test_wait_for_several(client: AsyncClient, endpoint: str, space: str, number: int) -> None:
+async def test_wait_for_several(client: AsyncClient, endpoint: str, namespace: str, number: int) -> None:
     ids = [f"p{n}" for n in range(number)]
     await client.submit_many((task_id, None) for task_id in ids)
-    async with fake_node(endpoint, space) as node:
+    async with fake_node(endpoint, namespace) as node:
         waiting = asyncio.create_task(client.wait(ids, timeout=20))
         await started(waiting)
         for task_id in reversed(ids):
@@ -440,28 +430,28 @@ async def test_a_command_is_written_as_metafora_reads_it(client: AsyncClient) ->
     ids=lambda value: value.verb.value if isinstance(value, Message) else value,
 )
 async def test_a_command_is_waited_for(
-    client: AsyncClient, endpoint: str, space: str, message: Message, state: str
+    client: AsyncClient, endpoint: str, namespace: str, message: Message, state: str
 ) -> None:
     await client.submit("p1")
-    async with fake_node(endpoint, space) as node:
+    async with fake_node(endpoint, namespace) as node:
         await node.own("p1")
         task = await client.command_and_wait("p1", message, timeout=20)
         assert task.state == state
 
 
-async def test_a_command_that_nobody_carries_out(client: AsyncClient, endpoint: str, space: str) -> None:
+async def test_a_command_that_nobody_carries_out(client: AsyncClient, endpoint: str, namespace: str) -> None:
     await client.submit("p1")
     with pytest.raises(NotCarriedOut, match=r"pause not carried out within 0.1 s: it is pending, no node owns it"):
         await client.command_and_wait("p1", Message.pause(), timeout=0.1)
-    async with fake_node(endpoint, space, obeys=False) as node:
+    async with fake_node(endpoint, namespace, obeys=False) as node:
         await node.own("p1")
         with pytest.raises(NotCarriedOut, match="it is runnable, node n1 owns it"):
             await client.command_and_wait("p1", Message.pause(), timeout=0.1)
 
 
-async def test_a_command_that_comes_too_late(client: AsyncClient, endpoint: str, space: str) -> None:
+async def test_a_command_that_comes_too_late(client: AsyncClient, endpoint: str, namespace: str) -> None:
     await client.submit("p1")
-    async with fake_node(endpoint, space, obeys=False) as node:
+    async with fake_node(endpoint, namespace, obeys=False) as node:
         await node.own("p1")
         waiting = asyncio.create_task(client.command_and_wait("p1", Message.pause(), timeout=20))
         await started(waiting)
@@ -470,8 +460,8 @@ async def test_a_command_that_comes_too_late(client: AsyncClient, endpoint: str,
         assert (await waiting).state == "completed"
 
 
-async def test_node_commands(client: AsyncClient, endpoint: str, space: str) -> None:
-    async with fake_node(endpoint, space) as node:
+async def test_node_commands(client: AsyncClient, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace) as node:
         await client.node_command_and_wait("n1", "freeze", timeout=20)
         await client.node_command_and_wait("n1", "stop_task", timeout=20, task="p1")
         assert node.commands == [("freeze", {}), ("stop_task", {"task": "p1"})]
@@ -509,8 +499,8 @@ async def test_delete_removes_all_of_a_task_and_nothing_of_its_namesakes(client:
     await client.submit("p1")
 
 
-async def test_delete_waits_for_the_end_of_a_running_task(client: AsyncClient, endpoint: str, space: str) -> None:
-    async with fake_node(endpoint, space) as node:
+async def test_delete_waits_for_the_end_of_a_running_task(client: AsyncClient, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace) as node:
         await client.submit("p1")
         await node.own("p1")
         await client.delete("p1", timeout=20)
@@ -529,8 +519,8 @@ async def test_delete_waits_for_the_end_of_a_running_task(client: AsyncClient, e
         await client.delete("p3", wait=False)
 
 
-async def test_delete_is_over_when_the_node_is_gone(client: AsyncClient, endpoint: str, space: str) -> None:
-    async with fake_node(endpoint, space, obeys=False) as node:
+async def test_delete_is_over_when_the_node_is_gone(client: AsyncClient, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace, obeys=False) as node:
         await client.submit("p1")
         await node.own("p1")
         deleting = asyncio.create_task(client.delete("p1", timeout=20))
@@ -566,8 +556,8 @@ def test_both_clients_have_the_same_methods() -> None:
     assert inspect.signature(Client.__init__) == inspect.signature(AsyncClient.__init__)
 
 
-def test_the_blocking_client(endpoint: str, space: str) -> None:
-    with Client(endpoint, space) as client:
+def test_the_blocking_client(endpoint: str, namespace: str) -> None:
+    with Client(endpoint, namespace) as client:
         assert client.ping().startswith("3.")
         client.submit("p1", {"below": 5})
         with pytest.raises(TaskExists):
@@ -589,8 +579,8 @@ def test_the_blocking_client(endpoint: str, space: str) -> None:
         waited: list[object] = []
         thread = threading.Thread(target=lambda: waited.append(client.wait("p2", timeout=20)))
         thread.start()
-        with Client(endpoint, space) as node:
-            node._thread.run(node._client._etcd.put(Layout(space).state("p2"), format_state(COMPLETED)))
+        with Client(endpoint, namespace) as node:
+            node._thread.run(node._client._etcd.put(Layout(namespace).state("p2"), format_state(COMPLETED)))
         thread.join(20)
         assert len(waited) == 1
         client.delete("p1")
@@ -599,8 +589,8 @@ def test_the_blocking_client(endpoint: str, space: str) -> None:
         client.tasks()
 
 
-def test_a_client_does_not_survive_a_fork(endpoint: str, space: str) -> None:
-    with Client(endpoint, space) as client:
+def test_a_client_does_not_survive_a_fork(endpoint: str, namespace: str) -> None:
+    with Client(endpoint, namespace) as client:
         client.ping()
         pid = os.fork()
         if pid == 0:
@@ -615,8 +605,8 @@ def test_a_client_does_not_survive_a_fork(endpoint: str, space: str) -> None:
         client.ping()
 
 
-def test_ctrl_c_ends_a_wait_and_leaves_the_client_usable(endpoint: str, space: str) -> None:
-    with Client(endpoint, space) as client:
+def test_ctrl_c_ends_a_wait_and_leaves_the_client_usable(endpoint: str, namespace: str) -> None:
+    with Client(endpoint, namespace) as client:
         client.submit("p1")
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
@@ -632,10 +622,12 @@ def test_an_etcd_that_is_not_there_is_named() -> None:
         client.submit("p1")
 
 
-def test_a_web_proxy_in_the_environment_is_not_used(endpoint: str, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_web_proxy_in_the_environment_is_not_used(
+    endpoint: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with Client(endpoint, space) as client:
+    with Client(endpoint, namespace) as client:
         assert client.tasks() == []
 
 
