@@ -130,7 +130,7 @@ class Client:
             while True:
                 yield self._thread.run(_next(snapshots))
         finally:
-            self._thread.run(snapshots.aclose())
+            self._thread.run(_close(snapshots))
 
     @overload  # a text is an iterable of texts too
     def wait(  # type: ignore[overload-overlap]
@@ -167,6 +167,13 @@ async def _make(endpoints: str | Sequence[str] | EtcdSettings, namespace: str) -
 
 async def _next(snapshots: Any) -> Any:
     return await anext(snapshots)
+
+
+async def _close(snapshots: Any) -> None:
+    """A step that the caller's Ctrl-C has cancelled may still be on its way out, and must be through first."""
+    while snapshots.ag_running:  # noqa: ASYNC110 (nothing tells when it is)
+        await asyncio.sleep(0.01)
+    await snapshots.aclose()
 
 
 __all__ = ["AsyncClient", "Client", "NewTask", "NodeInfo", "Submitted", "TaskInfo"]
