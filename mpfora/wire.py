@@ -133,10 +133,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """fork() failed, e.g. for want of processes or memory. No Exited follows."""
+    """Nothing was forked, e.g. for want of processes or memory. No Exited follows.
+
+    cause  an outcome.Cause value: "lost_claim" where the deadline had passed, which is not the task's doing
+    """
 
     run: int
     error: str
+    cause: str = "start_failed"
 
 
 @dataclass(frozen=True, slots=True)

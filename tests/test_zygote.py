@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -268,7 +271,7 @@ async def test_beats_that_stop_are_a_stall() -> None:
 
 async def test_cpu_time_that_stops_is_a_stall() -> None:
     async with node("works") as n:
-        outcome = await n.run("works", {"seconds": 1.2}, stall_timeout_s=0.6, stall_by="cpu")
+        outcome = await n.run("works", {"seconds": 0.5}, stall_timeout_s=0.6, stall_by="cpu")
         assert outcome.cause is Cause.STALLED
         assert "idle" in n.lines["t1"]
         assert outcome.usage.cpu_s > 0.3
@@ -474,6 +477,49 @@ async def test_signals_from_a_terminal_do_not_reach_the_zygote() -> None:
             os.kill(n.pid, number)
         assert (await n.run("ok")).cause is Cause.COMPLETED
         assert os.getsid(n.pid) == n.pid
+
+
+async def test_a_run_for_which_there_are_no_descriptors() -> None:
+    async with node("ok") as n:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            run = n.fork("ok")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        outcome = await n.outcome(run)
+        assert outcome.cause is Cause.START_FAILED
+        assert "Too many open files" in outcome.error
+        assert (await n.run("ok")).cause is Cause.COMPLETED
+
+
+@contextmanager
+def bystander() -> Iterator[None]:
+    """A child of this process that has nothing to do with the zygote, and must live."""
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        yield
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_not_exclusive_only_marked_processes_are_killed_after_a_loss() -> None:
+    async with node("daemon ok", exclusive=False) as n:
+        with bystander():
+            run = await n.fork_to("daemon", "daemon", {"stay": True})
+            pid = int((await n.line(run, "daemon")).split()[1])
+            os.kill(n.pid, signal.SIGKILL)
+            await lost_and_back(n, [run], "signal 9")
+            assert not is_alive(pid)
+
+
+async def test_exclusive_children_from_before_are_spared() -> None:
+    with bystander():
+        async with node("ok") as n:
+            os.kill(n.pid, signal.SIGKILL)
+            await lost_and_back(n, [], "signal 9")
 
 
 async def test_no_descriptor_is_lost() -> None:

@@ -142,8 +142,15 @@ class Zygote:
             self._on[type(frame)](frame)
 
     def _fork(self, order: wire.Fork) -> None:
+        fds = self._link.take_fds()
+        reason = self._deadman.why_no_fork(linux.boot_ns())
+        if reason is not None:
+            for fd in fds:
+                os.close(fd)
+            self._link.send(wire.StartFailed(order.run, reason, Cause.LOST_CLAIM.value))
+            return
         try:
-            leader = self._try_fork(order)
+            leader = self._try_fork(order, fds)
         except OSError as error:
             self._link.send(wire.StartFailed(order.run, str(error)))
             return
@@ -151,16 +158,14 @@ class Zygote:
         self._deadman.add(order.run, Limits(stall_ns, order.stall_by, order.memory_limit), leader.forked_at)
         self._link.send(wire.Started(order.run, leader.pid))
 
-    def _try_fork(self, order: wire.Fork) -> Leader:
+    def _try_fork(self, order: wire.Fork, fds: Sequence[int]) -> Leader:
         """Raises OSError."""
-        fds = self._link.take_fds()
-        reason = self._deadman.why_no_fork(linux.boot_ns())
         handler = self._handlers.get(order.handler)
-        if reason is None and handler is not None:
+        if handler is not None:
             return self._leaders.fork(order, fds, handler, self._slots, self._own_fds())
         for fd in fds:
             os.close(fd)
-        raise OSError(reason or f"this node has no handler called {order.handler!r}")
+        raise OSError(f"this node has no handler called {order.handler!r}")
 
     def _own_fds(self) -> list[int]:
         return [self._link.fileno(), self._timer.fd, *self._wakeup_fds]
@@ -241,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _parse(arguments)
     environment = dict(os.environ)
     environment.pop("MPFORA_ZYGOTE", None)
-    setproctitle.setproctitle(f"mpfora: zygote {options.node}")
+    _set_title(f"mpfora: zygote {options.node}")
     linux.set_child_subreaper()
     linux.raise_nofile_limit()
     link = Link(options.fd)
@@ -256,6 +261,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if all_dead and last_will is not None:
         will.execute(last_will, environment)
     os._exit(0 if all_dead else 1)
+
+
+def _set_title(title: str) -> None:
+    """The title goes where the arguments were, and no further: the environment behind them carries the mark by which
+    the supervisor knows processes of ours. setproctitle asks for that once, at its first use."""
+    os.environ["SPT_NOENV"] = "1"
+    setproctitle.setproctitle(title)
+    del os.environ["SPT_NOENV"]
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Iterable
 
 from mpfora import processes
 from mpfora.processes import ProcStat, Snapshot
@@ -31,13 +32,16 @@ class Reaper:
     def __init__(self, mark: str, before: frozenset[tuple[int, int]] | None) -> None:
         self._mark = f"{MARK}={mark}".encode()
         self._before = before
+        self._known: set[int] = set()
 
-    async def reap_all(self) -> None:
-        """Return when nothing that descends from the zygote is left. Does not return before, whatever that takes; what
-        does not die is told of."""
+    async def reap_all(self, leaders: Iterable[int]) -> None:
+        """Called once, when the zygote is dead; `leaders` are the pids of its children. Return when nothing that descends
+        from the zygote is left, and not before, whatever that takes; what does not die is told of."""
         loop = asyncio.get_running_loop()
         began, pause, told = loop.time(), _PAUSE_S, False
-        while strays := self._strays():
+        self._known.update(leaders)
+        # one look that shows nothing may have seen a stray before, and its parent after that parent's death; not two
+        while strays := self._strays() or self._strays():
             if loop.time() - began > _TELL_AFTER_S and not told:
                 pids = ", ".join(str(stat.pid) for stat in strays)
                 log.error("processes that the zygote left do not die of SIGKILL: %s", pids)
@@ -50,7 +54,8 @@ class Reaper:
         newest = processes.last_pid()
         snapshot = Snapshot(processes.processes())
         found = [stat for stat in snapshot.children(os.getpid()) if self._is_stray(stat)]
-        living = [stat for stat in found if not _reap(stat.pid)]
+        self._known.update(stat.pid for stat in found)
+        living = [stat for stat in found if not self._reap(stat.pid)]
         for stat in living:
             _kill(stat)
             for below in snapshot.tree(stat.pid)[1:]:
@@ -66,7 +71,17 @@ class Reaper:
     def _is_stray(self, stat: ProcStat) -> bool:
         if self._before is not None:
             return (stat.pid, stat.started) not in self._before
-        return self._mark in _environment(stat.pid)
+        # a zombie has no environment to look at any more
+        return stat.pid in self._known or self._mark in _environment(stat.pid)
+
+    def _reap(self, pid: int) -> bool:
+        try:
+            is_reaped = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            is_reaped = True
+        if is_reaped:
+            self._known.discard(pid)
+        return is_reaped
 
 
 def _children() -> list[ProcStat]:
@@ -80,13 +95,6 @@ def _environment(pid: int) -> list[bytes]:
             return file.read().split(b"\0")
     except OSError:
         return []
-
-
-def _reap(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return True
 
 
 def _kill(stat: ProcStat) -> None:

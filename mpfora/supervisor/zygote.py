@@ -190,7 +190,7 @@ class Zygote:
 
     async def _bury(self, reason: str) -> None:
         """Make sure that nothing is left of the dead zygote, then say so."""
-        await self._reaper.reap_all()
+        await self._reaper.reap_all(run.pid for run in self._runs.values() if run.pid is not None)
         is_told = self._first_word.done() and not isinstance(self._first_word.result(), wire.Ready)
         for run in list(self._runs.values()):
             self._end(run, Death(killed_for=Cause.ZYGOTE_LOST, note=reason), Usage())
@@ -225,7 +225,7 @@ class Zygote:
         alone."""
         loop = asyncio.get_running_loop()
         if self._process is None or self._process.dead.done():
-            loop.call_soon(self._not_started, run, "there is no zygote")
+            loop.call_soon(self._not_started, run, "there is no zygote", Cause.ZYGOTE_LOST)
             return
         if not self._free_slots:
             loop.call_soon(self._not_started, run, f"{MAX_SLOTS} runs are the most that a node can have")
@@ -296,8 +296,8 @@ class Zygote:
                 self._on_event(ChildStarted(run, pid))
             case wire.Exited():
                 self._exited(frame)
-            case wire.StartFailed(run, error):
-                self._end(self._runs[run], Death(killed_for=Cause.START_FAILED, note=error), Usage())
+            case wire.StartFailed(run, error, cause):
+                self._end(self._runs[run], Death(killed_for=Cause(cause), note=error), Usage())
             case wire.Usages(rows):
                 self._usages = {
                     int(run): RunUsage(cpu_s, int(rss), int(count))
@@ -325,8 +325,8 @@ class Zygote:
     def _saved(self, run: int, checkpoint_json: str) -> None:
         self._on_event(ChildSaved(run, checkpoint_json))
 
-    def _not_started(self, run: int, why: str) -> None:
-        self._on_event(ChildExited(run, classify(None, Death(killed_for=Cause.START_FAILED, note=why))))
+    def _not_started(self, run: int, why: str, cause: Cause = Cause.START_FAILED) -> None:
+        self._on_event(ChildExited(run, classify(None, Death(killed_for=cause, note=why))))
 
 
 def _settings(values: Mapping[str, Any]) -> HandlerSettings:
