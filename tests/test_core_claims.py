@@ -32,7 +32,7 @@ def unknown(task_id: str = "t") -> ev.ClaimsAnswered:
     return ev.ClaimsAnswered((Unknown(task_id, "no answer"),))
 
 
-# -- the way of a task -----------------------------------------------------------------------------------
+# -- the way of a task -----------------------------------------------------------------------------
 
 
 def test_the_way_of_a_task_command_by_command() -> None:
@@ -109,7 +109,7 @@ def test_a_task_that_was_over_before_is_removed_and_not_run() -> None:
     assert story.heard("already completed: removed without a run")
 
 
-# -- room --------------------------------------------------------------------------------------------------
+# -- room ------------------------------------------------------------------------------------------
 
 
 def test_no_more_is_claimed_than_there_is_room_for() -> None:
@@ -156,7 +156,7 @@ def test_the_balancer_is_asked_and_asked_again() -> None:
     assert story.wait(0.5) == [claims("t")]
 
 
-# -- lost, unknown ---------------------------------------------------------------------------------------------
+# -- lost, unknown ---------------------------------------------------------------------------------
 
 
 def test_a_lost_claim_is_not_tried_again_before_the_task_changes() -> None:
@@ -216,7 +216,7 @@ def test_an_unknown_claim_that_the_watch_shows_later_as_ours_is_adopted() -> Non
     assert story.wait(10.0) == [claims("t")]
 
 
-# -- answered late -----------------------------------------------------------------------------------------------
+# -- answered late ---------------------------------------------------------------------------------
 
 
 def test_a_claim_that_the_watch_shows_before_its_answer() -> None:
@@ -249,7 +249,7 @@ def test_a_claim_answered_when_the_task_is_gone_is_never_run() -> None:
     assert story.holds() == []
 
 
-# -- one's own claim is watched ------------------------------------------------------------------------------------
+# -- one's own claim is watched --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_write_nobody_knows_of_is_made_again_a_little_later_each_time() -> Non
     assert story.holds() == []
 
 
-# -- again after one's own release ----------------------------------------------------------------------------------
+# -- again after one's own release -----------------------------------------------------------------
 
 
 def test_a_released_task_is_claimed_again_if_the_watch_comes_after_the_answer() -> None:
@@ -344,7 +344,7 @@ def test_a_task_whose_process_took_long_to_die_is_claimed_again_when_it_is_dead(
     assert story.wait(1.0) == [claims("t")]
 
 
-# -- grace, and late claims --------------------------------------------------------------------------------------------
+# -- grace, and late claims ------------------------------------------------------------------------
 
 
 def test_a_claim_that_vanished_without_the_mark_is_left_alone_for_the_grace() -> None:

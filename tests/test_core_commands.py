@@ -41,7 +41,7 @@ def running(**settings: object) -> Story:
     return story
 
 
-# -- node commands -----------------------------------------------------------------------------------------
+# -- node commands ---------------------------------------------------------------------------------
 
 
 def test_freeze_takes_nothing_more_but_keeps_what_runs() -> None:
@@ -187,7 +187,7 @@ def test_a_malformed_task_command_is_deleted_by_the_task_s_owner_only() -> None:
     assert story.put(Malformed("k", "no JSON", 112)) == []
 
 
-# -- task commands on a running task --------------------------------------------------------------------------
+# -- task commands on a running task ---------------------------------------------------------------
 
 
 @ending
@@ -301,7 +301,7 @@ def test_a_pause_that_was_carried_out_is_not_applied_to_the_next_run() -> None:
     assert story.put(TaskCommandGone("t")) == []
 
 
-# -- a command on the way of another -----------------------------------------------------------------------------
+# -- a command on the way of another ---------------------------------------------------------------
 
 
 def test_while_stopping_for_a_release_a_kill_is_carried_out_at_the_end() -> None:
@@ -377,7 +377,7 @@ def test_a_command_withdrawn_while_it_stops_leaves_the_task_as_it_was() -> None:
     assert story.settled() == [story.fork(attempt=2)]
 
 
-# -- before and between --------------------------------------------------------------------------------------------
+# -- before and between ----------------------------------------------------------------------------
 
 
 def test_a_command_put_before_the_claim_is_heard_with_it() -> None:
@@ -402,7 +402,7 @@ def test_a_command_between_claim_and_fork() -> None:
     ]
 
 
-# -- on a task without a process --------------------------------------------------------------------------------------
+# -- on a task without a process -------------------------------------------------------------------
 
 
 def resting(state: TaskState) -> Story:
@@ -471,7 +471,7 @@ def test_commands_are_obeyed_while_the_store_does_not_answer() -> None:
     assert kinds(killed) == ["Finish"]
 
 
-# -- delete ---------------------------------------------------------------------------------------------------------
+# -- delete ----------------------------------------------------------------------------------------
 
 
 def test_a_command_for_a_task_of_a_lost_claim_is_not_ours_to_take() -> None:

@@ -27,7 +27,7 @@ def cut_off() -> Story:
     return story
 
 
-# -- renewal -----------------------------------------------------------------------------------------------
+# -- renewal ---------------------------------------------------------------------------------------
 
 
 def test_the_lease_is_renewed_every_fifth_of_its_ttl() -> None:
@@ -82,7 +82,7 @@ def test_it_is_renewed_in_every_phase() -> None:
     assert story.core.session.phase(story.boot_s) is LeasePhase.OVERDUE
 
 
-# -- the phases ----------------------------------------------------------------------------------------------
+# -- the phases ------------------------------------------------------------------------------------
 
 
 def test_phases_by_the_clock() -> None:
@@ -159,7 +159,7 @@ def test_a_balance_that_came_due_while_the_store_was_away_is_made_up_for() -> No
     assert story.core.moves.at_s is None
 
 
-# -- gone ------------------------------------------------------------------------------------------------------
+# -- gone ------------------------------------------------------------------------------------------
 
 
 def test_a_lease_that_is_gone_loses_every_task_and_the_node_joins_again_at_once() -> None:

@@ -22,7 +22,7 @@ def state_of(step: do.Command) -> TaskState:
     return step.update.state
 
 
-# -- errors and retries ------------------------------------------------------------------------------------------
+# -- errors and retries ----------------------------------------------------------------------------
 
 
 def test_an_error_makes_the_task_sleep_and_run_again_here() -> None:
@@ -104,7 +104,7 @@ def test_a_task_that_sleeps_after_an_error_leaves_its_room_to_others() -> None:
     assert state_of(given).state is State.RUNNABLE
 
 
-# -- rest ------------------------------------------------------------------------------------------------------------
+# -- rest ------------------------------------------------------------------------------------------
 
 
 def test_a_sleeping_task_has_no_process_until_its_time() -> None:
@@ -174,7 +174,7 @@ def test_a_fault_that_a_go_node_left_is_answered_by_the_policy() -> None:
     assert state_of(failed).state is State.FAILED
 
 
-# -- checkpoints ---------------------------------------------------------------------------------------------------------
+# -- checkpoints -----------------------------------------------------------------------------------
 
 
 def test_checkpoints_are_written_one_at_a_time_and_the_last_wins() -> None:
@@ -237,7 +237,7 @@ def test_a_command_whose_outcome_the_store_never_takes_is_no_busy_loop() -> None
     assert story.wait(5) == [story.release()]
 
 
-# -- a state that cannot be read -----------------------------------------------------------------------------------------
+# -- a state that cannot be read -------------------------------------------------------------------
 
 
 def unreadable() -> Story:
@@ -260,7 +260,7 @@ def test_it_is_given_back_when_its_state_is_written_anew(change: StatePut | Stat
     assert story.released() == [claims("t")]
 
 
-# -- the zygote -------------------------------------------------------------------------------------------------------------
+# -- the zygote ------------------------------------------------------------------------------------
 
 
 def test_tasks_run_again_after_a_zygote_was_lost() -> None:
@@ -315,7 +315,7 @@ def test_a_new_zygote_is_told_the_deadline() -> None:
     assert story.tell(story.zygote_ready()) == [story.deadline(story.boot_s - AFTER_LOSS_S)]
 
 
-# -- each end once ---------------------------------------------------------------------------------------------------------
+# -- each end once ---------------------------------------------------------------------------------
 
 
 def test_an_end_that_is_told_twice_counts_once() -> None:

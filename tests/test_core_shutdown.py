@@ -1,4 +1,4 @@
-"""Leaving: SIGTERM stops and releases everything, closes the session and exits 0, in bounded time; a second one kills."""
+"""Leaving: SIGTERM stops and releases everything, closes the session and exits 0, in bounded time; a second kills."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_error_on_the_way_out_counts() -> None:
     assert len(release.update.state.errors) == 1
 
 
-# -- a second signal ---------------------------------------------------------------------------------------------
+# -- a second signal -------------------------------------------------------------------------------
 
 
 def test_a_second_signal_kills_at_once() -> None:
@@ -126,7 +126,7 @@ def test_what_is_won_after_a_second_signal_is_given_back() -> None:
     assert story.wins("t") == [story.release()]
 
 
-# -- bounded -------------------------------------------------------------------------------------------------------
+# -- bounded ---------------------------------------------------------------------------------------
 
 
 def test_it_is_bounded_by_stop_timeout_and_a_second_and_a_half_when_the_store_does_not_answer() -> None:
@@ -176,7 +176,7 @@ def test_a_claim_that_is_never_answered_does_not_hold_it_up() -> None:
     assert story.wait(11.5) == [do.Exit(0)]
 
 
-# -- other ways in ---------------------------------------------------------------------------------------------------
+# -- other ways in ---------------------------------------------------------------------------------
 
 
 def test_before_the_zygote_is_ready_it_just_leaves() -> None:

@@ -10,7 +10,7 @@ from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerPut, ReaderGone, ReaderPut, TaskPut
 
-# -- the start -----------------------------------------------------------------------------------------
+# -- the start -------------------------------------------------------------------------------------
 
 
 def test_handlers_are_imported_before_the_node_joins_and_it_joins_before_it_claims() -> None:
@@ -100,7 +100,7 @@ def test_a_zygote_that_cannot_be_started_again_is_tried_again() -> None:
     assert story.hold() == [story.fork()]
 
 
-# -- the record ----------------------------------------------------------------------------------------
+# -- the record ------------------------------------------------------------------------------------
 
 
 def test_a_node_that_is_missing_from_the_namespace_puts_its_record_anew() -> None:
@@ -127,7 +127,7 @@ def test_a_missing_node_claims_nothing_and_does_not_spin() -> None:
     assert "ClaimTasks" in kinds(story.put(MemberPut(story.record())) + story.wait(3))
 
 
-# -- what is owned and not run ---------------------------------------------------------------------------
+# -- what is owned and not run ---------------------------------------------------------------------
 
 
 def owned_before(story: Story, task_id: str = "t") -> None:
@@ -181,7 +181,7 @@ def test_a_draining_node_adopts_what_it_owns_and_gives_it_back() -> None:
     assert story.tell(adopted) == [story.release()]
 
 
-# -- progress ------------------------------------------------------------------------------------------
+# -- progress --------------------------------------------------------------------------------------
 
 
 def test_progress_is_published_each_second_while_somebody_reads() -> None:

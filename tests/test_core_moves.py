@@ -1,0 +1,176 @@
+"""Rebalancing: when the balancer is asked, and what becomes of its answer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from core_story import HUNG, RELEASED, Story, claims, kinds, member
+
+from mpfora.states import Message, State, TaskState
+from mpfora.supervisor import commands as do
+from mpfora.supervisor import events as ev
+from mpfora.supervisor.balance import FairBalancer, NoBalancer, View
+from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerPut, TaskPut
+from mpfora.supervisor.moves import MAX_IN_FLIGHT, SETTLE_S, Moves
+
+
+class Recorder(NoBalancer):
+    """Keeps every view it is asked about, and answers what it is told to."""
+
+    def __init__(self, *releases: str) -> None:
+        self.views: list[View] = []
+        self.releases = releases
+        self.is_on = False
+
+    def choose_releases(self, view: View) -> Sequence[str]:
+        self.views.append(view)
+        return self.releases if self.is_on else ()
+
+
+def holding(balancer: NoBalancer | FairBalancer, *task_ids: str, **settings: object) -> Story:
+    """A node with these tasks, at rest."""
+    story = Story(balancer=balancer, max_tasks=0, **settings)  # type: ignore[arg-type]
+    for task_id in task_ids:
+        story.hold(task_id)
+    story.wait(5)
+    if isinstance(balancer, Recorder):
+        balancer.views.clear()
+        balancer.is_on = True
+    return story
+
+
+def test_the_balancer_is_asked_two_to_four_seconds_after_the_last_change_of_membership() -> None:
+    balancer = Recorder()
+    story = holding(balancer, "t")
+    story.put(MemberPut(member("n2")))
+    story.wait(1.9)
+    story.put(MemberPut(member("n3")))
+    story.wait(1.9)
+    assert balancer.views == []
+    story.wait(2.1)
+    assert len(balancer.views) == 1
+    story.wait(60)
+    assert len(balancer.views) == 1, "by event, no timer"
+
+
+def test_not_all_nodes_ask_at_one_instant() -> None:
+    moves = Moves()
+    times = set()
+    for seed in range(20):
+        moves.membership_changed(100.0, random.Random(seed))
+        assert moves.at_s is not None
+        assert 100.0 + SETTLE_S[0] <= moves.at_s <= 100.0 + SETTLE_S[1]
+        times.add(moves.at_s)
+    assert len(times) == 20
+
+
+def test_the_balance_command_asks_at_once() -> None:
+    balancer = Recorder()
+    story = holding(balancer)
+    assert story.node_command("balance") == [story.takes()]
+    assert len(balancer.views) == 1
+
+
+def test_the_balancer_sees_nodes_loads_and_how_long_its_own_tasks_have_run_unsaved() -> None:
+    balancer = Recorder()
+    story = holding(balancer, "t")
+    story.put(MemberPut(member("n2", frozen=True, labels={"a": "b"})), TaskPut("u"))
+    story.wait(1)
+    story.tell(ev.ChildSaved(story.runs["t"], "1"))
+    story.tell(ev.ClaimsAnswered(()))
+    story.wait(2)
+    story.node_command("balance")
+    view = balancer.views[-1]
+    assert view.me == "n1"
+    assert [(task.id, task.run_s) for task in view.mine] == [("t", 2.0)]
+    assert view.nodes["n1"].tasks == 1
+    assert view.nodes["n1"].live
+    assert not view.nodes["n2"].live
+    assert view.nodes["n2"].labels == {"a": "b"}
+
+
+def test_what_is_chosen_is_stopped_released_and_left_to_its_designee() -> None:
+    story = holding(FairBalancer(), "a", "b")
+    assert story.put(MemberPut(member("n2", capacity=None, weight=1.0))) == []
+    (asked,) = story.wait(4)
+    assert isinstance(asked, do.AskStop)
+    assert (asked.message, asked.reason) == (Message.release(), "rebalance")
+    moved = next(task_id for task_id, run in story.runs.items() if run == asked.run)
+    assert kinds(story.exits(RELEASED, moved)) == ["Release"]
+    assert story.released(moved) == []
+    assert story.core.designations.designee == {moved: "n2"}
+    assert story.put(OwnerPut(moved, "n2", story.revision + 1)) == []
+    assert story.wait(60) == []
+
+
+def test_a_task_that_does_not_stop_does_not_hold_up_the_others() -> None:
+    story = holding(Recorder("a", "b"), "a", "b")
+    asked = story.node_command("balance")
+    assert kinds(asked) == ["TakeNodeCommand", "AskStop", "AskStop"]
+    assert kinds(story.exits(RELEASED, "b")) == ["Release"]
+    assert kinds(story.wait(10)) == ["Kill"]
+    assert kinds(story.exits(HUNG, "a")) == ["Release"]
+
+
+def test_few_move_at_once_and_the_next_goes_when_one_is_gone() -> None:
+    names = [f"t{n:02}" for n in range(MAX_IN_FLIGHT + 2)]
+    story = holding(Recorder(*names), *names)
+    asked = story.node_command("balance")
+    first = [story.runs[name] for name in names[:MAX_IN_FLIGHT]]
+    assert [step.run for step in asked if isinstance(step, do.AskStop)] == first
+    story.exits(RELEASED, names[0])
+    steps = story.settled(names[0])
+    steps += story.tell(ev.Tick())
+    assert [step.run for step in steps if isinstance(step, do.AskStop)] == [story.runs[names[MAX_IN_FLIGHT]]]
+
+
+def test_a_new_plan_replaces_what_was_still_queued() -> None:
+    names = [f"t{n:02}" for n in range(MAX_IN_FLIGHT + 2)]
+    balancer = Recorder(*names)
+    story = holding(balancer, *names)
+    story.node_command("balance")
+    balancer.releases = ()
+    story.node_command("balance")
+    story.exits(RELEASED, names[0])
+    story.settled(names[0])
+    assert story.tell(ev.Tick()) == []
+
+
+def test_ids_that_are_not_this_node_s_are_ignored() -> None:
+    story = holding(Recorder("elsewhere", "t"), "t")
+    assert kinds(story.node_command("balance")) == ["TakeNodeCommand", "AskStop"]
+
+
+def test_a_balanced_node_gives_nothing_up() -> None:
+    story = holding(FairBalancer(), "a", "b")
+    assert story.node_command("balance") == [story.takes()]
+    story.put(MemberPut(member("n2", frozen=True)))
+    assert story.wait(10) == [], "a node that takes nothing has no share"
+
+
+def test_resting_tasks_beyond_the_capacity_are_no_reason_to_move() -> None:
+    story = Story(max_tasks=1)
+    for n in range(5):
+        story.hold(f"p{n}", TaskState(State.PAUSED))
+    assert story.wait(10) == []
+    assert story.node_command("balance") == [story.takes()]
+
+
+def test_a_node_that_leaves_makes_the_others_look_again() -> None:
+    balancer = Recorder()
+    story = holding(balancer)
+    story.put(MemberPut(member("n2")))
+    story.wait(10)
+    balancer.views.clear()
+    story.put(MemberGone("n2"))
+    story.wait(10)
+    assert len(balancer.views) == 1
+    assert list(balancer.views[0].nodes) == ["n1"]
+
+
+def test_tasks_of_a_node_that_died_go_where_there_is_least() -> None:
+    story = holding(NoBalancer(), "a", "b", "c")
+    story.put(MemberPut(member("n2", capacity=None, weight=1.0)), TaskPut("x"))
+    assert story.core.designations.designee == {"x": "n2"}
+    assert story.put(MemberGone("n2")) == [claims("x")]
