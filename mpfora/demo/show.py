@@ -7,6 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from rich.console import Console
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
     console = Console(highlight=False)
     try:
-        with _signals(), Cluster(options.etcd_program) as cluster:
+        with _interruptible_once(), Cluster(options.etcd_program) as cluster, _uninterrupted_end():
             return _run(console, cluster, options)
     except KeyboardInterrupt:
         console.print("interrupted: everything is stopped and removed")
@@ -54,16 +55,37 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+def _interruptible_once() -> Iterator[None]:
+    """The first signal raises KeyboardInterrupt; what follows is cleaning up, which further ones must not cut short."""
+    before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _uninterrupted_end() -> Iterator[None]:
+    """However the demo ends: from there on it cleans up, and that takes only moments."""
+    try:
+        yield
+    finally:
+        _ignore_signals()
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _run(console: Console, cluster: Cluster, options: argparse.Namespace) -> int:
