@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from mpfora.units import parse_duration
 
+#: the most errors that a policy may count: all of them are kept in the task's state
+MAX_ERRORS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -26,8 +29,8 @@ class Retry:
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.max_errors < 1:
-            raise ValueError(f"Retry(max_errors={self.max_errors}): at least 1")
+        if not 1 <= self.max_errors <= MAX_ERRORS:
+            raise ValueError(f"Retry(max_errors={self.max_errors}): from 1 to {MAX_ERRORS}, each of them is kept")
         if self.factor < 1:
             raise ValueError(f"Retry(factor={self.factor}): at least 1")
         if not 0 <= self.jitter < 1:

@@ -56,5 +56,5 @@ def parse_time(text: str) -> float:
 
 def format_time(unix_s: float) -> str:
     """RFC 3339 in UTC with microseconds where there are any: "2026-11-24T10:00:00.5Z"."""
-    text = datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return text + "Z"
+    at = datetime.fromtimestamp(unix_s, UTC).replace(tzinfo=None)
+    return at.isoformat(timespec="microseconds").rstrip("0").rstrip(".") + "Z"

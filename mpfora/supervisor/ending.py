@@ -14,8 +14,9 @@ from mpfora.outcome import Cause, Outcome
 from mpfora.retry import GiveUp, Retry, next_try
 from mpfora.states import InvalidMessage, Message, State, TaskError, TaskState, Verb, next_state
 
-#: Metafora keeps 8; a policy that counts further needs more
-ERRORS_KEPT = 8
+#: so many are kept whole, as in Metafora; of older ones that the policy still counts a line is kept
+ERRORS_WHOLE = 8
+ERROR_LINE_LIMIT = 200
 ERROR_TEXT_LIMIT = 6_000
 ERROR_STACK_LIMIT = 6_000
 #: messages that leave the state as it is
@@ -102,7 +103,7 @@ def answer_fault(fault: TaskState, retry: Retry, now: float, rng: random.Random)
     match next_try(retry, [error.at for error in fault.errors], now, rng):
         case GiveUp(reason):
             failed = next_state(fault, Message(Verb.ERROR))
-            return replace(failed, errors=(*failed.errors, TaskError(now, reason))[-_kept(retry) :])
+            return replace(failed, errors=_bounded((*failed.errors, TaskError(now, reason)), retry))
         case again:
             return next_state(fault, Message(Verb.SLEEP, until=again.until))
 
@@ -122,11 +123,15 @@ def _with_error(state: TaskState, outcome: Outcome, now: float, retry: Retry) ->
         cause=outcome.cause.value,
         stack=_middle_cut(outcome.stack, ERROR_STACK_LIMIT),
     )
-    return replace(state, cause=outcome.cause.value, errors=(*state.errors, error)[-_kept(retry) :])
+    return replace(state, cause=outcome.cause.value, errors=_bounded((*state.errors, error), retry))
 
 
-def _kept(retry: Retry) -> int:
-    return max(ERRORS_KEPT, min(retry.max_errors, 64))
+def _bounded(errors: tuple[TaskError, ...], retry: Retry) -> tuple[TaskError, ...]:
+    """As many as the policy counts, and no more than it takes to tell what happened."""
+    kept = errors[-max(ERRORS_WHOLE, retry.max_errors) :]
+    old, new = kept[:-ERRORS_WHOLE], kept[-ERRORS_WHOLE:]
+    lines = (TaskError(error.at, error.text.partition("\n")[0][:ERROR_LINE_LIMIT], error.cause) for error in old)
+    return (*lines, *new)
 
 
 def _middle_cut(text: str, limit: int) -> str:
