@@ -371,6 +371,16 @@ def test_the_table_shows_what_is_wrong(evidence: Evidence) -> None:
     assert text.count("✓") == len(verdict.judge(spoiled)) - 1
 
 
+def test_an_output_that_is_not_unicode_gets_plain_letters(evidence: Evidence) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_report(Console(file=file, width=80), (ANSWER, HUNG), evidence, verdict.judge(evidence))
+    file.flush()
+    assert isinstance(file.buffer, io.BytesIO)
+    text = file.buffer.getvalue().decode("ascii")
+    assert "a>b" in text
+    assert "ok all 2 good tasks completed" in text
+
+
 def test_a_claim_that_raises_otherwise_is_no_verdict(evidence: Evidence) -> None:
     """A fault of the demo's own must not pass for a claim that does not hold."""
     broken = Good("answer", "answer", {}, str, lambda r, all: bool(1 / 0))

@@ -132,7 +132,7 @@ GOOD = (
 
 BAD = (
     Bad("deadlock", Cause.STALLED, "transfer", "two locks", within_s=3.0),
-    Bad("regex", Cause.STALLED, "is_sentence", "GIL held in C", within_s=3.0),
+    Bad("regex", Cause.STALLED, "accepts", "GIL held in C", within_s=3.0),
     Bad("segfault", Cause.SIGNALLED, "peek", "bad pointer", says="SIGSEGV"),
     Bad("memory", Cause.MEMORY_LIMIT, "keep_more", "no end of memory"),
 )

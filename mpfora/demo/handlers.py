@@ -165,10 +165,10 @@ def transfer(giver: threading.Lock, taker: threading.Lock, both_locked: threadin
 def regex(task: Task, ctx: Context) -> bool:
     """Checks a text with an innocent-looking pattern: C code that holds the GIL for longer than anybody waits."""
     ctx.beat(0.5)
-    return is_sentence("a" * 60 + "!")
+    return accepts("a" * 60 + "!")
 
 
-def is_sentence(text: str) -> bool:
+def accepts(text: str) -> bool:
     return re.fullmatch(r"(\w+\s?)*\.", text) is not None
 
 
