@@ -101,6 +101,7 @@ class Child:
         reads: bool = True,
         before_start: Callable[[Child], None] | None = None,
         in_child: Callable[[], None] | None = None,
+        low_fds: bool = False,
         slot: int = 1,
         **order: Any,
     ) -> None:
@@ -140,6 +141,8 @@ class Child:
                 if in_child is not None:
                     in_child()
                 fds = ForkFds(control.fileno(), output, self.stacks)
+                if low_fds:
+                    fds = ForkFds(os.dup2(fds.control, 2), os.dup2(fds.output, 0), os.dup2(fds.stacks, 1))
                 enter(self.order, fds, handler, slots(), [self.socket.fileno(), self.pipe, *close_fds])
             except BaseException:  # noqa: BLE001 - nothing may return into the test
                 traceback.print_exc()

@@ -20,7 +20,7 @@ import pytest
 import zoo
 from child_harness import Child, loaded, run
 
-from mpfora import Context, Task
+from mpfora import Context, Task, wire
 from mpfora.child import entry
 from mpfora.child.loading import LoadedHandler, OpenFile
 
@@ -210,12 +210,10 @@ def test_descriptors() -> None:
 
 
 def test_the_low_descriptors_may_be_the_forks_own() -> None:
-    """The zygote's descriptors 0, 1 and 2 may be closed, and the ones of the fork sit there."""
-
-    def squeeze() -> None:
-        os.closerange(0, 3)
-
-    assert run(lambda task, ctx: print("here"), in_child=squeeze).output == "here\n"
+    """A zygote that was started without stdin, stdout and stderr gets other descriptors by these numbers."""
+    end = run(lambda task, ctx: print("here", repr(sys.stdin.read())), low_fds=True)
+    assert end.report == wire.Returned("null")
+    assert end.output == "here ''\n"
 
 
 def test_descriptors_that_modules_opened_are_kept() -> None:

@@ -439,3 +439,14 @@ def test_frames_before_the_end_of_the_stream_are_not_lost() -> None:
     assert channel.receive() == [wire.Stop("pause", None, "", 1.0)]
     with pytest.raises(Gone, match="closed"):
         channel.receive()
+
+
+def test_a_forked_process_has_no_channel() -> None:
+    """Or it would read frames that are the task's, and spin on those that it must not read."""
+    channel, theirs = channels()
+    with theirs:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(3 if not channel.usable else 4)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+        assert channel.usable
