@@ -3,6 +3,7 @@ these."""
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -62,6 +63,13 @@ class Settings:
             raise SettingsError("--name", str(error)) from error
         if not self.namespace.strip("/ "):
             raise SettingsError("--namespace", "must not be empty")
+        for option, seconds in (
+            ("--lease-ttl", self.lease_ttl_s),
+            ("--stop-timeout", self.stop_timeout_s),
+            ("--stall-timeout", self.stall_timeout_s),
+        ):
+            if seconds is not None and not math.isfinite(seconds):
+                raise SettingsError(option, f"{seconds} is no number of seconds")
         if self.lease_ttl_s < 3:
             raise SettingsError("--lease-ttl", f"{self.lease_ttl_s:g} s: at least 3 s")
         if self.max_tasks < 0:

@@ -31,8 +31,8 @@ class Retry:
     def __post_init__(self) -> None:
         if not 1 <= self.max_errors <= MAX_ERRORS:
             raise ValueError(f"Retry(max_errors={self.max_errors}): from 1 to {MAX_ERRORS}, each of them is kept")
-        if self.factor < 1:
-            raise ValueError(f"Retry(factor={self.factor}): at least 1")
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError(f"Retry(factor={self.factor}): a number from 1 up")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"Retry(jitter={self.jitter}): from 0 to below 1")
         for name in ("within", "delay", "max_delay"):

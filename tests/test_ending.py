@@ -15,10 +15,11 @@ from mpfora.supervisor.ending import ERROR_STACK_LIMIT, ERROR_TEXT_LIMIT, Ending
 
 NOW, STARTED = 5_000.0, 4_000.0
 PLAIN = Retry(jitter=0)
+RUNNABLE = TaskState()
 SLEEP = Message.sleep(9_000.0)
 
 
-def end(outcome: Outcome, asked: Message | None = None, state: TaskState = TaskState(), retry: Retry = PLAIN) -> Ending:
+def end(outcome: Outcome, asked: Message | None = None, state: TaskState = RUNNABLE, retry: Retry = PLAIN) -> Ending:
     return conclude(state, outcome, asked=asked, retry=retry, node="n1", started=STARTED, now=NOW, rng=random.Random(1))
 
 

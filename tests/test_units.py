@@ -30,7 +30,7 @@ def test_durations(text: str | float, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1 week", "1h30m", "1e3", "nan", True, None, "٣x"])
 def test_no_durations(text: str) -> None:
-    with pytest.raises(ValueError, match="--stop-timeout: .* is no duration"):
+    with pytest.raises(ValueError, match=r"--stop-timeout: .* is no duration"):
         parse_duration(text, "--stop-timeout")
 
 
