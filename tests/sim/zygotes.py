@@ -139,10 +139,11 @@ class ZygoteProcess:
                 self._leave(Cause.STOP_TIMEOUT, now)
 
     def _fork(self, order: wire.Fork, now: int) -> None:
-        reason = self._deadman.why_no_fork(now)
-        if reason is None and (reason := self._machine.why_no_fork()) is not None:
+        if (reason := self._deadman.why_no_fork(now)) is not None:
+            self._to_supervisor(wire.StartFailed(order.run, reason, Cause.LOST_CLAIM.value))
+            return
+        if (reason := self._machine.why_no_fork()) is not None:
             self._machine.around.start_failed(order.task)
-        if reason is not None:
             self._to_supervisor(wire.StartFailed(order.run, reason))
             return
         proc = self._machine.fork(order, self._turn, self._on_save, self.kill)
@@ -319,8 +320,8 @@ class ZygoteEnd:
             case wire.Exited(run, exit_code, signal, killed_for):
                 cause = None if killed_for is None else Cause(killed_for)
                 self._end(run, Death(exit_code, signal, cause))
-            case wire.StartFailed(run, error):
-                self._end(run, Death(killed_for=Cause.START_FAILED, note=error))
+            case wire.StartFailed(run, error, cause):
+                self._end(run, Death(killed_for=Cause(cause), note=error))
 
     def _end(self, run: int, death: Death) -> None:
         if run not in self._runs:
@@ -330,7 +331,7 @@ class ZygoteEnd:
         self._put(ev.ChildExited(run, classify(proc.said if proc else None, death)))
 
     def _not_started(self, run: int) -> None:
-        death = Death(killed_for=Cause.START_FAILED, note="there is no zygote")
+        death = Death(killed_for=Cause.ZYGOTE_LOST, note="there is no zygote")
         self._put(ev.ChildExited(run, classify(None, death)))
 
     # -- its death ----------------------------------------------------------------------------------------------------
