@@ -127,7 +127,9 @@ class Mirror:
 
     def _task_gone(self, change: c.TaskGone, touched: Touched) -> None:
         self._touch(change.task_id, touched)
-        self.tasks.pop(change.task_id, None)
+        task = self.tasks.pop(change.task_id, None)
+        if task is not None and task.resting:
+            self._orphan_states[task.id] = c.StatePut(task.id, task.state, task.until)
 
     def _wants_put(self, change: c.WantsPut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:

@@ -1,0 +1,82 @@
+"""Quotas and releases: least moves, within one task of the exact share."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpfora.model import Wants
+from mpfora.supervisor.balance import BALANCERS, FairBalancer, NoBalancer, NodeLoad, OpenTask, OwnTask, View, quotas
+
+
+def node(name: str, tasks: int, weight: float = 1.0, capacity: int | None = None, live: bool = True) -> NodeLoad:
+    return NodeLoad(name, tasks, capacity, weight, live, {})
+
+
+def view(*nodes: NodeLoad, mine: int = 0) -> View:
+    """Seen by the first of the nodes. Its tasks have run the longer the higher their number."""
+    own = tuple(OwnTask(f"t{n}", Wants(), float(n)) for n in range(mine))
+    return View(nodes[0].name, {one.name: one for one in nodes}, own)
+
+
+def test_equal_nodes_get_equal_shares() -> None:
+    assert quotas(view(node("a", 9), node("b", 0), node("c", 0))) == {"a": 3, "b": 3, "c": 3}
+
+
+def test_the_rest_goes_to_those_that_hold_most_so_that_nothing_moves_for_a_rounding() -> None:
+    assert quotas(view(node("a", 3), node("b", 2), node("c", 3))) == {"a": 3, "b": 2, "c": 3}
+    assert quotas(view(node("a", 5), node("b", 0), node("c", 0)))["a"] == 2
+
+
+def test_shares_follow_the_weights() -> None:
+    assert quotas(view(node("a", 12, weight=1), node("b", 0, weight=3))) == {"a": 3, "b": 9}
+
+
+def test_no_quota_is_above_a_capacity_and_the_others_take_what_is_left() -> None:
+    assert quotas(view(node("a", 9), node("b", 0, capacity=1), node("c", 0))) == {"a": 4, "b": 1, "c": 4}
+    assert quotas(view(node("a", 9, capacity=2), node("b", 0, capacity=3))) == {"a": 2, "b": 3}
+
+
+def test_nodes_that_take_nothing_have_no_quota_and_what_they_hold_is_theirs() -> None:
+    assert quotas(view(node("a", 4), node("b", 6, live=False))) == {"a": 4}
+    assert quotas(view(node("a", 4, live=False))) == {}
+
+
+def test_a_cluster_without_tasks() -> None:
+    assert quotas(view(node("a", 0), node("b", 0))) == {"a": 0, "b": 0}
+
+
+def test_fair_gives_up_what_is_above_its_quota_the_cheapest_first() -> None:
+    assert FairBalancer().choose_releases(view(node("a", 4), node("b", 0), mine=4)) == ["t0", "t1"]
+
+
+def test_fair_gives_up_nothing_at_or_below_its_quota() -> None:
+    for mine, other in ((2, 2), (2, 3), (3, 2), (0, 9), (1, 1)):
+        assert FairBalancer().choose_releases(view(node("a", mine), node("b", other), mine=mine)) == []
+
+
+def test_fair_keeps_to_the_node_s_own_limit_even_where_nobody_has_room() -> None:
+    full = view(node("a", 5, capacity=3), node("b", 2, capacity=2), mine=5)
+    assert FairBalancer().choose_releases(full) == ["t0", "t1"]
+
+
+def test_a_node_that_takes_nothing_gives_nothing_up_by_balance() -> None:
+    assert FairBalancer().choose_releases(view(node("a", 4, live=False), node("b", 0), mine=4)) == []
+
+
+def test_a_node_that_is_not_in_the_books_yet_gives_nothing_up() -> None:
+    alone = View("a", {"b": node("b", 0)}, (OwnTask("t", Wants(), 0.0),))
+    assert FairBalancer().choose_releases(alone) == []
+
+
+@pytest.mark.parametrize("balancer", [NoBalancer(), FairBalancer()])
+def test_none_and_fair_take_what_they_are_given(balancer: NoBalancer) -> None:
+    assert balancer.may_claim(view(node("a", 99)), OpenTask("t", Wants()))
+
+
+def test_none_gives_nothing_up() -> None:
+    assert NoBalancer().choose_releases(view(node("a", 99), node("b", 0), mine=99)) == ()
+
+
+def test_balancers_by_name() -> None:
+    assert {"fair", "none"} <= set(BALANCERS)
+    assert isinstance(BALANCERS["fair"](), FairBalancer)
