@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ FAILED, USAGE, UNREACHABLE, TIME_IS_UP, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 124,
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script. Leaves by SystemExit."""
+    # what the layers below log of watches that resume is for nodes' logs: standard error is for our one line
+    logging.getLogger("mpfora").addHandler(logging.NullHandler())
     try:
         code = run(argv)
         sys.stdout.flush()
