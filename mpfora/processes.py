@@ -115,6 +115,25 @@ class Snapshot:
         return list(found.values())
 
 
+def among(pids: Iterable[int], is_ours: Callable[[ProcStat], bool]) -> Iterator[ProcStat]:
+    """Those of the numbers that are processes of ours, looked at one after the other.
+
+    A number may be that of a thread: threads take theirs from the same sequence, /proc/NUMBER shows them as it does
+    processes (although its listing does not), and a signal to one is a signal to its whole process."""
+    for pid in pids:
+        stat = read_stat(pid)
+        if stat is not None and is_ours(stat) and not _is_thread(pid):
+            yield stat
+
+
+def _is_thread(number: int) -> bool:
+    try:
+        with open(f"/proc/{number}/status", "rb") as file:
+            return b"\nTgid:\t%d\n" % number not in file.read(4096)
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # gone, whatever it was
+
+
 def chase(last: int, is_ours: Callable[[ProcStat], bool], kill: Callable[[ProcStat], None]) -> None:
     """Kill those of our processes that were forked after the pid `last` was given out, until nobody forks any more.
 
@@ -124,9 +143,8 @@ def chase(last: int, is_ours: Callable[[ProcStat], bool], kill: Callable[[ProcSt
         newest = last_pid()
         if not last < newest <= last + _CHASED_PIDS:
             return
-        for pid in range(last + 1, newest + 1):
-            stat = read_stat(pid)
-            if stat is not None and not stat.is_zombie and is_ours(stat):
+        for stat in among(range(last + 1, newest + 1), is_ours):
+            if not stat.is_zombie:
                 kill(stat)
         last = newest
 

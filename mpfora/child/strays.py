@@ -130,8 +130,7 @@ class Strays:
         candidates = self._candidates(now)
         if candidates is None:
             return self._among(Snapshot(processes.processes()))
-        stats = [processes.read_stat(pid) for pid in candidates]
-        return [stat for stat in stats if stat is not None and self._is_stray(stat)]
+        return list(processes.among(candidates, self._is_stray))
 
     def _candidates(self, now: int) -> range | None:
         """The only pids that can be strays, if they are few; None: anyone may be one."""

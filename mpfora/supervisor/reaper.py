@@ -32,14 +32,16 @@ class Reaper:
     def __init__(self, mark: str, before: frozenset[tuple[int, int]] | None) -> None:
         self._mark = f"{MARK}={mark}".encode()
         self._before = before
-        self._known: set[int] = set()
+        #: (pid, start) of what was recognised once: of a dying process the environment cannot be read any more
+        self._known: set[tuple[int, int]] = set()
+        self._leaders: frozenset[int] = frozenset()
 
     async def reap_all(self, leaders: Iterable[int]) -> None:
-        """Called once, when the zygote is dead; `leaders` are the pids of its children. Return when nothing that descends
-        from the zygote is left, and not before, whatever that takes; what does not die is told of."""
+        """Called once, when the zygote is dead; `leaders` are the pids of its children. Return when nothing that
+        descends from the zygote is left, and not before, whatever that takes; what does not die is told of."""
         loop = asyncio.get_running_loop()
         began, pause, told = loop.time(), _PAUSE_S, False
-        self._known.update(leaders)
+        self._leaders = frozenset(leaders)
         # one look that shows nothing may have seen a stray before, and its parent after that parent's death; not two
         while strays := self._strays() or self._strays():
             if loop.time() - began > _TELL_AFTER_S and not told:
@@ -54,14 +56,14 @@ class Reaper:
         newest = processes.last_pid()
         snapshot = Snapshot(processes.processes())
         found = [stat for stat in snapshot.children(os.getpid()) if self._is_stray(stat)]
-        self._known.update(stat.pid for stat in found)
-        living = [stat for stat in found if not self._reap(stat.pid)]
+        self._known.update((below.pid, below.started) for stat in found for below in snapshot.tree(stat.pid))
+        living = [stat for stat in found if not _reap(stat.pid)]
         for stat in living:
-            _kill(stat)
+            self._kill(stat)
             for below in snapshot.tree(stat.pid)[1:]:
                 processes.kill_other(below)
         if living:
-            processes.chase(newest, self._is_new_stray, _kill)
+            processes.chase(newest, self._is_new_stray, self._kill)
         # what was reaped just now may have left something of its own
         return living or found
 
@@ -71,17 +73,15 @@ class Reaper:
     def _is_stray(self, stat: ProcStat) -> bool:
         if self._before is not None:
             return (stat.pid, stat.started) not in self._before
-        # a zombie has no environment to look at any more
-        return stat.pid in self._known or self._mark in _environment(stat.pid)
+        is_known = stat.pid in self._leaders or (stat.pid, stat.started) in self._known
+        return is_known or self._mark in _environment(stat.pid)
 
-    def _reap(self, pid: int) -> bool:
-        try:
-            is_reaped = os.waitpid(pid, os.WNOHANG)[0] == pid
-        except ChildProcessError:
-            is_reaped = True
-        if is_reaped:
-            self._known.discard(pid)
-        return is_reaped
+    def _kill(self, stat: ProcStat) -> None:
+        """A child of ours, and its group if that is not our own."""
+        self._known.add((stat.pid, stat.started))
+        processes.kill_process(stat.pid)
+        if stat.pgid != os.getpgrp():
+            processes.kill_group(stat.pgid)
 
 
 def _children() -> list[ProcStat]:
@@ -97,8 +97,8 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
-def _kill(stat: ProcStat) -> None:
-    """A child of ours, and its group if that is not our own."""
-    processes.kill_process(stat.pid)
-    if stat.pgid != os.getpgrp():
-        processes.kill_group(stat.pgid)
+def _reap(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
