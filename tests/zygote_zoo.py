@@ -131,6 +131,17 @@ def bomb(task: Any, ctx: Any) -> None:
     time.sleep(60)
 
 
+def starts_threads(task: Any, ctx: Any) -> int:
+    """Starts one thread after another until it is asked to stop; some of them live as long as it does."""
+    print("starting", flush=True)
+    number = 0
+    while not ctx.stopping:
+        number += 1
+        threading.Thread(target=time.sleep, args=(3600 if number % 50 == 0 else 0.1,), daemon=True).start()
+        time.sleep(0.002)
+    return number
+
+
 def comet(task: Any, ctx: Any) -> None:
     """A process that is never there: it forks, and goes."""
     if os.fork() == 0:
@@ -163,8 +174,12 @@ def garbage(task: Any, ctx: Any) -> None:
             channel = socket.socket(fileno=os.dup(fd))
         except OSError:
             continue
-        if channel.family == socket.AF_UNIX:
-            channel.send(task.props["bytes"].encode("latin-1"))
+        for _ in range(3) if channel.family == socket.AF_UNIX else ():
+            try:
+                channel.send(task.props["bytes"].encode("latin-1"))
+            except BrokenPipeError:
+                break  # nobody listens any more
+            time.sleep(0.05)
     print("sent", flush=True)
     time.sleep(60)
 
