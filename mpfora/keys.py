@@ -30,6 +30,8 @@ from mpfora.units import format_time, parse_time
 
 MARKER = "_metafora"
 
+#: loads are divided by weights
+MOST_WEIGHT = 1e9
 #: the node commands: Metafora's, then ours
 NODE_VERBS = ("freeze", "unfreeze", "balance", "stop_task", "drain", "undrain")
 #: the messages that a command may carry; `error` is only ever a task's own
@@ -215,13 +217,16 @@ def parse_member(name: str, value: bytes | str) -> Member:
     handlers = _field(values, "handlers", list, [], what)
     if not all(isinstance(handler, str) for handler in handlers):
         raise ValueError(f'{what}: "handlers" must be a list of names, not {_short(json.dumps(handlers))}')
+    weight = _field(values, "weight", (int, float), 1.0, what)
+    if not 0 < weight <= MOST_WEIGHT:
+        raise ValueError(f'{what}: "weight" must be over 0 and at most {MOST_WEIGHT:g}, not {_short(json.dumps(weight))}')
     return Member(
         name=name,
         host=_field(values, "host", str, "", what),
         pid=_field(values, "pid", int, 0, what),
         created=_field(values, "created", str, "", what),
         capacity=_field(values, "capacity", int, None, what),
-        weight=float(_field(values, "weight", (int, float), 1.0, what)),
+        weight=float(weight),
         frozen=_field(values, "frozen", bool, False, what),
         draining=_field(values, "draining", bool, False, what),
         labels=_strings(values, "labels", what),

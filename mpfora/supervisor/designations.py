@@ -73,15 +73,14 @@ class Designations:
         self._counted: dict[str, tuple[str, bool]] = {}
 
     def fold(self, touched: Touched) -> dict[str, None]:
-        """Take in one batch; returns the ids of the tasks whose designee was set or changed."""
+        """Take in one batch; returns the ids of the tasks whose designee was set, changed or taken away."""
         if touched.reset:
             self._forget_all()
         self._judge(touched)
         for task_id in touched.tasks:
             self._place(task_id, self._mirror.tasks.get(task_id))
-        if touched.members:
-            self._undo(list(self.designee))
-        return self._assign()
+        undone = self._start_over() if touched.members else {}
+        return undone | self._assign()
 
     def load(self, node: str) -> Load:
         load = self.loads.get(node)
@@ -185,11 +184,16 @@ class Designations:
                     del self._waiting[kind]
                 return
 
-    def _undo(self, task_ids: list[str]) -> None:
-        """Designate these anew, in an order that does not depend on what a node saw before."""
-        for task_id in sorted(task_ids, key=lambda task_id: (zlib.crc32(task_id.encode()), task_id)):
+    def _start_over(self) -> dict[str, None]:
+        """Designate every unowned task anew, in an order that does not depend on what a node saw before."""
+        undone = dict.fromkeys(self.designee)
+        unowned = [*undone, *self.waiting()]
+        for task_id in undone:
             self._undesignate(task_id)
+        self._waiting.clear()
+        for task_id in sorted(unowned, key=lambda task_id: (zlib.crc32(task_id.encode()), task_id)):
             self._waiting.setdefault(kind_of(self._mirror.tasks[task_id]), {})[task_id] = None
+        return undone
 
     def _assign(self) -> dict[str, None]:
         """Give waiting tasks to the least loaded nodes that can take them."""
