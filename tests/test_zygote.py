@@ -234,7 +234,7 @@ async def test_a_thread_is_not_taken_for_a_process_that_was_left() -> None:
     """Threads have numbers of the same sequence as processes, and /proc/NUMBER shows them too."""
     async with node("starts_threads ok bomb") as n:
         run = await n.fork_to("starting", "starts_threads")
-        for _ in range(30):
+        for _ in range(10):
             await n.run("ok")
         await n.killed(await n.fork_to("boom", "bomb", {"depth": 3}))
         n.zygote.ask_stop(run, Message(Verb.RELEASE), "the test is over", 5)

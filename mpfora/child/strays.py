@@ -118,11 +118,17 @@ class Strays:
         self._pause = min(2 * self._pause, _LOOK_MOST_NS)
 
     def _cleared(self, all_of_them: bool = False) -> list[int]:
-        done = [c for c in self._clearing if all_of_them or (c.is_looked and not c.waits_for)]
-        self._clearing = [c for c in self._clearing if c not in done]
+        done: list[int] = []
+        left: list[_Clearing] = []
+        for clearing in self._clearing:
+            if all_of_them or (clearing.is_looked and not clearing.waits_for):
+                done.append(clearing.run)
+            else:
+                left.append(clearing)
+        self._clearing = left
         if all_of_them:
             self._look_at = None
-        return [clearing.run for clearing in done]
+        return done
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
