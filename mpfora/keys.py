@@ -219,7 +219,7 @@ def parse_member(name: str, value: bytes | str) -> Member:
         raise ValueError(f'{what}: "handlers" must be a list of names, not {_short(json.dumps(handlers))}')
     weight = _field(values, "weight", (int, float), 1.0, what)
     if not 0 < weight <= MOST_WEIGHT:
-        raise ValueError(f'{what}: "weight" must be over 0 and at most {MOST_WEIGHT:g}, not {_short(json.dumps(weight))}')
+        raise ValueError(f'{what}: "weight" must be over 0 and at most {MOST_WEIGHT:g}, not {_short(str(weight))}')
     return Member(
         name=name,
         host=_field(values, "host", str, "", what),
