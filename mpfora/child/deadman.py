@@ -97,6 +97,8 @@ class Deadman:
         self._condemned: dict[int, None] = {}
         self._dumping: dict[int, None] = {}
         self._looked_at: int | None = None
+        #: look_every_ns as it was worked out, until runs come or go
+        self._every: dict[str, int | None] = {}
 
     # -- facts --------------------------------------------------------------------------------------------------------
 
@@ -105,6 +107,7 @@ class Deadman:
         self._children[run] = _Child(limits, Phase.LIVE, -1, now, now)
         if limits.stall_timeout_ns is not None:
             self._stallable[run] = limits.stall_timeout_ns
+            self._every.clear()
         if limits.memory_limit is not None:
             self._limited[run] = limits.memory_limit
 
@@ -177,10 +180,11 @@ class Deadman:
 
     def look_every_ns(self, by: str) -> int | None:
         """How often saw_life is to be told for runs watched by "beats" or "cpu"; None: never."""
-        timeouts = [self._stallable[run] for run in self.runs_to_look_at(by)]
-        if not timeouts:
-            return None
-        return max(LOOK_LEAST_NS, min(LOOK_MOST_NS, min(timeouts) // LOOKS_PER_TIMEOUT))
+        if by not in self._every:
+            timeouts = [self._stallable[run] for run in self.runs_to_look_at(by)]
+            every = min(timeouts, default=0) // LOOKS_PER_TIMEOUT
+            self._every[by] = max(LOOK_LEAST_NS, min(LOOK_MOST_NS, every)) if timeouts else None
+        return self._every[by]
 
     def wake_at(self, now: int) -> int | None:
         """When `decide` is to be called at the latest. With runs to watch it is called regularly, so that a pause of
@@ -247,6 +251,7 @@ class Deadman:
             self._condemned[run] = None
 
     def _forget(self, run: int) -> None:
+        self._every.clear()
         for watched in (self._stallable, self._limited, self._condemned, self._dumping):
             watched.pop(run, None)
 
