@@ -108,6 +108,21 @@ async def test_an_unknown_handler_is_a_failed_start() -> None:
         assert "nobody" in outcome.error
 
 
+async def test_what_a_module_starts_at_its_import_is_said_and_spared(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ZOO_STARTS_THINGS", "1")
+    async with node("helper daemon") as n:
+        outcome = await n.run("helper")
+        assert outcome.message is not None
+        pid = outcome.message.result
+        assert (await n.run("daemon")).cause is Cause.COMPLETED  # strays were looked for and killed
+        assert is_alive(pid)
+    assert not is_alive(pid)
+    assert "zookeeper 1" in caplog.text
+    assert f"processes that go on: {pid}" in caplog.text
+
+
 async def test_a_handler_that_cannot_be_imported() -> None:
     zygote = Zygote([parse_spec("zygote_zoo:missing")], "n", lambda _: None, lambda *_: None)
     with pytest.raises(HandlerImportError) as caught:
