@@ -3,6 +3,7 @@ setting."""
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 
@@ -14,9 +15,9 @@ _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}
 
 def parse_duration(value: float | str, what: str) -> float:
     """Seconds of a number or of a text like "250ms", "90s", "10m", "4h", "7d". Raises ValueError naming `what`."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{what}: {value!r} is no duration: use seconds or a text like '90s', '10m', '4h'")
-    match = _DURATION.match(str(value))
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(value)
+    match = _DURATION.match(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{what}: {value!r} is no duration: use seconds or a text like '90s', '10m', '4h'")
     return float(match[1]) * _SECONDS[match[2]]

@@ -12,6 +12,8 @@ from mpfora.units import format_size, format_time, parse_duration, parse_size, p
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
+        (1e-7, 1e-7),
+        (1e16, 1e16),
         ("250ms", 0.25),
         ("90s", 90),
         ("10m", 600),
@@ -28,7 +30,9 @@ def test_durations(text: str | float, seconds: float) -> None:
     assert parse_duration(text, "x") == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1s", "1 week", "1h30m", "1e3", "nan", True, None, "٣x"])
+@pytest.mark.parametrize(
+    "text", ["", "s", "-1s", "1 week", "1h30m", "1e3", "nan", True, None, "٣x", -1, -0.5, float("nan"), float("inf")]
+)
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match=r"--stop-timeout: .* is no duration"):
         parse_duration(text, "--stop-timeout")
