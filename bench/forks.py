@@ -173,7 +173,7 @@ async def uss_of_a_child(with_numpy: bool) -> float:
 
 def uss_of_a_bare_fork() -> float:
     """A fork of a fresh interpreter that does nothing but sleep."""
-    code = "import os, time; pid = os.fork(); pid and print(pid, flush=True); time.sleep(600)"
+    code = "import os, time; pid = os.fork(); pid and os.write(1, str(pid).encode()); time.sleep(600)"
     reader, writer = os.pipe()
     parent = os.posix_spawn(
         sys.executable, [sys.executable, "-c", code], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)]

@@ -558,7 +558,7 @@ async def test_exclusive_children_from_before_are_spared() -> None:
 
 
 async def test_slots_are_used_again_and_their_number_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpfora.supervisor.zygote.MAX_SLOTS", 2)
+    monkeypatch.setattr("mpfora.supervisor.runs.MAX_SLOTS", 2)
     async with node("sleep ok") as n:
         for _ in range(3):
             assert (await n.run("ok")).cause is Cause.COMPLETED

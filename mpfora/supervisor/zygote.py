@@ -18,13 +18,13 @@ from mpfora.handlers import HandlerSettings
 from mpfora.model import Usage
 from mpfora.outcome import Cause, Death, classify
 from mpfora.retry import Retry
-from mpfora.slots import MAX_SLOTS, Beat, SlotTable
+from mpfora.slots import Beat
 from mpfora.states import Message
 from mpfora.supervisor.commands import RunLimits
-from mpfora.supervisor.events import ChildExited, ChildSaved, ChildStarted, Event, ZygoteLost, ZygoteReady
+from mpfora.supervisor.events import ChildExited, Event, ZygoteLost, ZygoteReady
 from mpfora.supervisor.output_pipe import OutputPipe
 from mpfora.supervisor.reaper import Reaper, own_children
-from mpfora.supervisor.run import Run
+from mpfora.supervisor.runs import Runs, RunUsage
 from mpfora.supervisor.zygote_process import ZygoteProcess
 
 __all__ = ["HandlerImportError", "Patience", "RunLimits", "RunUsage", "Zygote", "ZygoteStartError"]
@@ -56,15 +56,6 @@ class Patience:
     close_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class RunUsage:
-    """What a run's tree uses, looked at every few seconds: CPU seconds so far, resident bytes, processes."""
-
-    cpu_s: float = 0.0
-    rss: int = 0
-    processes: int = 0
-
-
 class Zygote:
     """One zygote at a time. After ZygoteLost it can be started again; `close` ends it for good.
 
@@ -90,13 +81,11 @@ class Zygote:
         self._exclusive = exclusive
         self._patience = patience
         self._process: ZygoteProcess | None = None
-        self._runs: dict[int, Run] = {}
-        self._usages: dict[int, RunUsage] = {}
         self._deadline = wire.Deadline(None)
         self._will = wire.Will(None)
         self._is_closing = False
         self._first_word: asyncio.Future[wire.Frame | str]
-        self._slots: SlotTable
+        self._runs = Runs(on_event, on_output)
         self._funeral: asyncio.Task[None] | None = None
 
     # -- start and end ------------------------------------------------------------------------------------------------
@@ -143,18 +132,16 @@ class Zygote:
         before = own_children() if self._exclusive else None
         self._first_word = asyncio.get_running_loop().create_future()
         process = ZygoteProcess(self._take, self._lost)
-        slots = SlotTable.create()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            process.execute(self._specs, self._node, slots.fd, writer)
+            process.execute(self._specs, self._node, self._runs.new_slots(), writer)
         except OSError as error:
             os.close(reader)
-            slots.close()
+            self._runs.close("")
             raise ZygoteStartError(f"the zygote cannot be executed: {error}") from error
         finally:
             os.close(writer)
-        self._process, self._slots = process, slots
-        self._free_slots = list(range(MAX_SLOTS - 1, -1, -1))
+        self._process = process
         self._output = OutputPipe(reader, lambda line: self._on_output("", line))
         self._reaper = Reaper(process.mark, before)
         return process
@@ -190,12 +177,10 @@ class Zygote:
 
     async def _bury(self, reason: str) -> None:
         """Make sure that nothing is left of the dead zygote, then say so."""
-        await self._reaper.reap_all(run.pid for run in self._runs.values() if run.pid is not None)
+        await self._reaper.reap_all(self._runs.pids())
         is_told = self._first_word.done() and not isinstance(self._first_word.result(), wire.Ready)
-        for run in list(self._runs.values()):
-            self._end(run, Death(killed_for=Cause.ZYGOTE_LOST, note=reason), Usage())
+        self._runs.close(reason)
         self._output.close()
-        self._slots.close()
         linux.set_child_subreaper(self._was_subreaper)
         self._process = None
         if not (self._is_closing or is_told):
@@ -227,21 +212,13 @@ class Zygote:
         if self._process is None or self._process.dead.done():
             loop.call_soon(self._not_started, run, "there is no zygote", Cause.ZYGOTE_LOST)
             return
-        if not self._free_slots:
-            loop.call_soon(self._not_started, run, f"{MAX_SLOTS} runs are the most that a node can have")
-            return
-        slot = self._free_slots.pop()
-        self._slots.clear(slot)
-        child = Run(run, task_id, slot, self._saved, self._on_output)
         try:
-            fds = child.open()
+            child, fds = self._runs.open(run, task_id)
         except OSError as error:
-            self._free_slots.append(slot)
-            loop.call_soon(self._not_started, run, f"no pipes for it: {error}")
+            loop.call_soon(self._not_started, run, str(error))
             return
-        self._runs[run] = child
         order = wire.Fork(
-            run, task_id, handler, props_json, fence, attempt, checkpoint_json, slot,
+            run, task_id, handler, props_json, fence, attempt, checkpoint_json, child.slot,
             limits.stop_timeout_s, limits.stall_timeout_s, limits.stall_by, limits.memory_limit,
         )  # fmt: skip
         self._process.send(order, fds)
@@ -250,7 +227,7 @@ class Zygote:
         """Ask a run to leave by the transition of `message`. The ladder's next step, `kill`, is the caller's."""
         child = self._runs.get(run)
         if child is not None:
-            self._slots.ask_stop(child.slot)
+            self._runs.ask_stop(child)
             child.send(wire.Stop(message.verb.value, message.until, reason, within_s))
 
     def ask_checkpoint(self, run: int) -> None:
@@ -262,7 +239,7 @@ class Zygote:
     def kill(self, run: int, cause: Cause, dump: bool = True) -> None:
         """Kill a run's tree, with a dump of its stacks first. A second call without `dump` hastens it; the first cause
         holds. Of a run that has ended it means nothing."""
-        if run in self._runs and self._process is not None:
+        if self._process is not None and self._runs.get(run) is not None:
             self._process.send(wire.Kill(run, cause.value, dump))
 
     def set_deadline(self, boot_ns: int | None) -> None:
@@ -280,30 +257,24 @@ class Zygote:
 
     def progress(self, run: int) -> Beat | None:
         """What the run said of itself last; None if it has ended."""
-        child = self._runs.get(run)
-        return None if child is None else self._slots.read(child.slot)
+        return self._runs.progress(run)
 
     def usage(self, run: int) -> RunUsage | None:
         """What the run used when it was looked at last; None if it has ended or was not looked at yet."""
-        return self._usages.get(run)
+        return self._runs.usage(run)
 
     # -- what the zygote says -----------------------------------------------------------------------------------------
 
     def _take(self, frame: wire.Frame) -> None:
         match frame:
             case wire.Started(run, pid):
-                self._runs[run].pid = pid
-                self._on_event(ChildStarted(run, pid))
+                self._runs.started(run, pid)
             case wire.Exited():
                 self._exited(frame)
             case wire.StartFailed(run, error, cause):
-                self._end(self._runs[run], Death(killed_for=Cause(cause), note=error), Usage())
+                self._runs.ended(run, Death(killed_for=Cause(cause), note=error), Usage())
             case wire.Usages(rows):
-                self._usages = {
-                    int(run): RunUsage(cpu_s, int(rss), int(count))
-                    for run, cpu_s, rss, count in rows
-                    if int(run) in self._runs
-                }
+                self._runs.used(rows)
             case wire.Notice(level, text):
                 log.log(logging.getLevelNamesMapping().get(level.upper(), logging.WARNING), "zygote: %s", text)
             case wire.Ready() | wire.ImportFailed() if not self._first_word.done():
@@ -312,18 +283,7 @@ class Zygote:
     def _exited(self, frame: wire.Exited) -> None:
         cause = None if frame.killed_for is None else Cause(frame.killed_for)
         death = Death(frame.exit_code, frame.signal, cause, frame.note)
-        self._end(self._runs[frame.run], death, Usage(frame.cpu_s, frame.max_rss))
-
-    def _end(self, run: Run, death: Death, usage: Usage) -> None:
-        """The run's tree is dead: close it, and say what it ended in."""
-        stacks = run.close()
-        del self._runs[run.number]
-        self._usages.pop(run.number, None)
-        self._free_slots.append(run.slot)
-        self._on_event(ChildExited(run.number, classify(run.said, death, stacks, usage)))
-
-    def _saved(self, run: int, checkpoint_json: str) -> None:
-        self._on_event(ChildSaved(run, checkpoint_json))
+        self._runs.ended(frame.run, death, Usage(frame.cpu_s, frame.max_rss))
 
     def _not_started(self, run: int, why: str, cause: Cause = Cause.START_FAILED) -> None:
         self._on_event(ChildExited(run, classify(None, Death(killed_for=cause, note=why))))
