@@ -14,6 +14,7 @@ import zoo
 from child_harness import Child, run
 
 from mpfora import Context, Handler, Message, Task, wire
+from mpfora.child.run import _Stopper
 
 
 def answers(value: Any) -> Any:
@@ -200,6 +201,22 @@ def test_an_async_handler_leaves_by_sys_exit_or_is_interrupted() -> None:
     assert run(interrupted).failed.text == "KeyboardInterrupt"
 
 
+def test_a_stop_that_was_read_before_the_loop_began_cancels_at_once() -> None:
+    async def inner() -> None:
+        await asyncio.sleep(60)
+
+    def handler(task: Task, ctx: Context) -> Any:
+        print("ready", flush=True)
+        ctx.wait()
+        assert ctx.message == Message.pause()
+        return inner()
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.stop("pause")
+        assert child.end(limit_s=10).message.verb == "pause"
+
+
 def test_a_deaf_coroutine_is_cancelled_at_each_stop_and_can_be_killed() -> None:
     seen = []
 
@@ -348,6 +365,27 @@ def test_stop_is_called_again_and_never_two_at_a_time() -> None:
     assert "stop() raised" in end.output
     assert "ValueError: in stop" in end.output
     assert end.message.verb == "release"
+
+
+def test_stop_is_not_called_once_run_has_ended() -> None:
+    class Orders:
+        stops = 1
+
+        def wait_for_stop(self, seconds: float | None) -> bool:
+            return True
+
+        wait_for_frame = wait_for_stop
+
+    class Ended(Handler):
+        def run(self) -> bool:
+            return True
+
+        def stop(self) -> None:
+            raise AssertionError("called")
+
+    stopper = _Stopper(Ended(Task("t", {}, "h")), Orders())  # type: ignore[arg-type]
+    stopper.run_has_ended = True
+    stopper.run()
 
 
 def test_a_constructor_that_raises() -> None:

@@ -15,7 +15,9 @@ import zoo
 from child_harness import Child, run, slots
 
 from mpfora import Context, Message, Task, wire
+from mpfora.child.beat import Pulse
 from mpfora.child.channel import Channel, Gone
+from mpfora.child.orders import Orders
 
 
 def tells_and_waits(tell: Any) -> Any:
@@ -194,6 +196,48 @@ def test_wait_from_many_threads() -> None:
         assert child.end(limit_s=10).result == [11, True, True]
 
 
+def test_a_waiter_that_leaves_hands_the_reading_on() -> None:
+    def handler(task: Task, ctx: Context) -> Any:
+        first = threading.Thread(target=ctx.wait, args=(0.2,))
+        first.start()
+        time.sleep(0.05)  # it reads by now; the other can only wait for it
+        second = threading.Thread(target=ctx.wait)
+        second.start()
+        first.join()
+        print("ready", flush=True)
+        second.join()
+        return ctx.reason
+
+    with Child(handler) as child:
+        child.until_printed("ready")
+        child.stop(why="handed on")
+        assert child.end(limit_s=10).result == "handed on"
+
+
+def test_a_look_does_not_take_the_frame_from_a_waiter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sleeps on the socket would sleep on, if another read what woke it."""
+    did: list[str] = []
+
+    class FakeChannel:
+        usable = True
+
+        def wait(self, timeout_s: float | None) -> None:
+            did.append("sleeps")
+            orders.take()
+            did.append("wakes")
+            slots().ask_stop(2)
+
+        def receive(self) -> list[wire.Frame]:
+            did.append("receives")
+            return []
+
+    slots().clear(2)
+    monkeypatch.setattr("setproctitle.setproctitle", lambda title: None)
+    orders = Orders(FakeChannel(), Pulse(slots(), 2, "t"))  # type: ignore[arg-type]
+    assert orders.wait_for_stop(10)
+    assert did == ["sleeps", "wakes", "receives"]
+
+
 def test_a_checkpoint_message_does_not_end_a_wait() -> None:
     def handler(task: Task, ctx: Context) -> Any:
         print("ready", flush=True)
@@ -285,6 +329,20 @@ def test_beats_of_other_threads_and_processes() -> None:
 
     beat = run(handler).beat
     assert (beat.beats, beat.progress) == (2, 0.5)
+
+
+def test_the_title_changes_no_more_than_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    now = 1000.0
+    monkeypatch.setattr("setproctitle.setproctitle", titles.append)
+    monkeypatch.setattr("mpfora.child.beat.time.monotonic", lambda: now)
+    pulse = Pulse(slots(), 2, "t")
+    for step in range(1000):
+        pulse.beat(step / 1000)
+    now += 0.1
+    pulse.beat(0.999)
+    pulse.beat(0.9991)
+    assert titles == ["t", "t 0%", "t 99%"]
 
 
 # -- save -------------------------------------------------------------------------------------------------------------
