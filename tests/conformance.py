@@ -434,6 +434,15 @@ class CoordinatorConformance:
             assert await node.done(claim, Update())
             assert await rig.state("t") is None
 
+    async def test_an_equal_state_from_before_the_claim_proves_nothing(self, rig: Rig) -> None:
+        async with self.node(rig) as (node, _):
+            claim = await self.claimed(rig, node)
+            assert await node.release(claim, Update(state=COMPLETED))
+            [again] = await node.claim([("t", None)])
+            assert isinstance(again, Won)
+            await rig.delete_task("t")
+            assert not await node.done(again.claim, Update(state=COMPLETED))
+
     async def test_settling_many_at_once(self, rig: Rig) -> None:
         names = [f"t{index}" for index in range(130)]
         async with self.node(rig) as (node, watcher):

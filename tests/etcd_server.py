@@ -79,7 +79,10 @@ class EtcdServer:
         os.kill(self._process.pid, number)
 
     def freeze(self) -> None:
+        """Returns when every thread of it has stopped."""
+        assert self._process is not None
         self.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)

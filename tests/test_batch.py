@@ -109,6 +109,7 @@ async def test_one_subject_goes_one_after_another_in_order() -> None:
     results = await asyncio.gather(*answers)
     assert [result.revision for result in results] == sorted({result.revision for result in results})
     assert (await other).succeeded
+    assert server.sizes == [2, 1, 1, 1, 1]
     found = server.ledger.get("k")
     assert found is not None
     assert found.value == b"4"

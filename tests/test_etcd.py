@@ -314,14 +314,18 @@ def test_endpoints_are_taken_as_etcdctl_takes_them() -> None:
     assert Etcd("a:1, http://b:2,").settings.endpoints == ("a:1", "http://b:2")
 
 
-async def test_a_frozen_server_is_left_alone_in_time(own: EtcdServer, etcd: EtcdServer) -> None:
+async def test_a_frozen_server_is_left_alone_in_time(
+    own: EtcdServer, etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The write's answer is lost, so it is not sent elsewhere; the next call goes to the other member."""
+    monkeypatch.setattr("mpfora.etcd_calls.TRY_TIMEOUT_S", 0.5)
     client = Etcd([own.endpoint, etcd.endpoint])
-    await client.put("/x", "1")
+    await client.put("/frozen/x", "1")
     own.freeze()
     with pytest.raises(Unreachable) as caught:
-        await client.txn(Txn((), (Put("/x", "2"),)), 1)
+        await client.put("/frozen/x", "2")
     assert caught.value.sent
+    assert await client.get("/frozen/x") is None
     assert (await client.status()).address == etcd.endpoint
     own.thaw()
     await client.close()
@@ -353,6 +357,7 @@ async def test_a_watch_outlives_kills_and_freezes(own: EtcdServer, monkeypatch: 
             written.append(value)
 
     await write(20)
+    await reader.until(lambda: len(reader.values) == len(written))
     own.kill()
     writing = asyncio.ensure_future(write(20))
     await asyncio.to_thread(own.start)

@@ -268,6 +268,8 @@ def test_what_cannot_be_understood_is_reported(
 def test_a_claim_ends_clean_by_the_mark_or_with_the_task() -> None:
     released = Revision(9, (gone(NS.owner("a")), put(NS.released("a")), gone(NS.owner("b"))))
     assert parse_revision(NS, released).changes == (OwnerGone("a", True), OwnerGone("b", False))
+    swept = Revision(9, (gone(NS.owner("a")), gone(NS.released("a"))))
+    assert parse_revision(NS, swept).changes == (OwnerGone("a", False),)
     done = Revision(9, (gone(NS.task("a")), gone(NS.owner("a")), gone(NS.owner("ab")), gone(NS.released("b"))))
     assert parse_revision(NS, done).changes == (TaskGone("a"), OwnerGone("a", True), OwnerGone("ab", False))
 
