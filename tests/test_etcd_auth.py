@@ -243,8 +243,11 @@ async def test_a_watch_begins_with_an_expired_token(member: Etcd) -> None:
     assert revision.events[0].key == "/auth/w"
 
 
-async def test_a_watch_goes_on_after_a_restart_with_expired_tokens(tmp_path: Path) -> None:
+async def test_a_watch_goes_on_after_a_restart_with_expired_tokens(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     server = EtcdServer(tmp_path, ["--auth-token-ttl", "1", "--bcrypt-cost", "4"])
+    request.addfinalizer(server.kill)
     server.enable_authentication(PASSWORD)
     node = EtcdCoordinator(ann(server), "auth")
     writer = Etcd(ann(server))
@@ -265,7 +268,6 @@ async def test_a_watch_goes_on_after_a_restart_with_expired_tokens(tmp_path: Pat
     await watcher.close()
     await node.close()
     await writer.close()
-    server.kill()
 
 
 async def test_a_node_with_a_password(guarded: EtcdServer, tmp_path: Path) -> None:
