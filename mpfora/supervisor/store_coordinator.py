@@ -117,22 +117,33 @@ class StoreCoordinator(Coordinator):
         except kv.StoreError as error:
             log.info("the lease %x is left to run out: %s", session.lease, error)
 
+    @contextmanager
+    def _news_of(self, session: Session) -> Iterator[None]:
+        """What is said late of a former session's lease is no news of the present one."""
+        try:
+            with _translated():
+                yield
+        except LeaseLost as error:
+            if self._session is session:
+                raise
+            raise Unreachable(f"of a former session: {error}", sent=False) from None
+
     async def renew(self) -> float:
         session = self.session
-        with _translated():
+        with self._news_of(session):
             return await self._store.keepalive(session.lease, max(1.0, session.ttl_s / 5))
 
     async def publish(self, member: Member) -> None:
         session = self.session
         key = self._layout.member(member.name)
-        with _translated():
+        with self._news_of(session):
             txn = Txn((lease_is(key, session.lease),), (Put(key, format_member(member), session.lease),))
             if not (await self._store.txn(txn)).succeeded:
                 raise LeaseLost(f"the member record of {member.name} is gone or another's")
 
     async def publish_progress(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         session = self.session
-        with _translated():
+        with self._news_of(session):
             key = self._layout.live(session.node)
             await self._store.txn(Txn((), (Put(key, format_progress(rows), session.lease),)))
 
