@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from core_story import Story, claims, kinds
+from core_story import LOST, Story, claims, kinds
 
+from mpfora.outcome import Cause
 from mpfora.states import Message
 from mpfora.supervisor import commands as do
+from mpfora.supervisor import events as ev
 from mpfora.supervisor.changes import Malformed, TaskPut
 
 
@@ -42,3 +44,19 @@ def test_a_malformed_command_takes_the_place_of_the_one_before() -> None:
     story.task_command("t", Message.kill())
     story.put(malformed_command(story, "t"))
     assert kinds(story.wins("t")) == ["Fork", "TakeTaskCommand"]
+
+
+def test_a_node_joins_again_only_when_the_processes_of_its_lost_session_are_dead() -> None:
+    story = Story()
+    story.hold("t")
+    assert story.tell(ev.LeaseGone()) == [story.kill(Cause.LOST_CLAIM, dump=False)]
+    # joining again ends the former lease, which may live on: the claims on it must not pass to others before
+    assert story.exits(LOST) == [do.OpenSession(story.record(), 15.0)]
+
+
+def test_a_process_that_does_not_die_keeps_a_node_out_of_the_cluster_for_a_few_seconds_only() -> None:
+    story = Story()
+    story.hold("t")
+    story.tell(ev.LeaseGone())
+    assert story.wait(4.9) == []
+    assert story.wait(0.2) == [do.OpenSession(story.record(), 15.0)]

@@ -252,12 +252,12 @@ class Core:
     def _decide(self, now: ev.Now) -> list[do.Command]:
         leaving = bool(self.posture.shutdown)
         steps = self.zygote.decide(now.boot_s, may_start=not leaving)
-        steps += self.session.decide(self.posture.member(), now.boot_s, may_join=self.zygote.ready and not leaving)
         steps += self._decide_phase(now)
         steps += self._decide_moves(now)
         steps += self._decide_reconcile(now)
         steps += self.holdings.decide(self._site(now))
         self._after_dropping(now)
+        steps += self._decide_session(now)
         steps += self._decide_claims(now)
         steps += self._decide_progress(now)
         return steps + self._decide_exit(now) if leaving else steps
@@ -268,6 +268,11 @@ class Core:
         for task_id in dropped:
             self.moves.over(task_id)
         self.claims.look_at(dropped, now.boot_s)
+
+    def _decide_session(self, now: ev.Now) -> list[do.Command]:
+        may_join = self.zygote.ready and not self.posture.shutdown
+        all_dead = not self.holdings.slots
+        return self.session.decide(self.posture.member(), now.boot_s, may_join=may_join, all_dead=all_dead)
 
     def _decide_phase(self, now: ev.Now) -> list[do.Command]:
         """When the lease passes from one phase to the next every slot is looked at."""

@@ -16,6 +16,9 @@ from mpfora.supervisor.lease import LeaseClock, LeasePhase
 
 #: between two attempts to join again
 REJOIN_S = 1.0
+#: how long the processes of a lost session are waited for before joining again: joining ends the former lease, which
+#: may live on, and claims must not pass to others before their processes are dead
+BURIAL_S = 5.0
 
 
 class Membership(Enum):
@@ -36,6 +39,8 @@ class Session:
     lease: LeaseClock
     membership: Membership = Membership.OUT
     join_at_s: float = 0.0
+    #: until when it waits for the processes of a lost session
+    buries_until_s: float = 0.0
     #: a failure before this is one of the start, and ends the node
     joined_once: bool = False
 
@@ -58,10 +63,10 @@ class Session:
         return self.deadline()
 
     def lost(self, now_s: float) -> None:
-        """The lease is gone: join again at once."""
+        """The lease is gone: join again as soon as its processes are dead."""
         self.lease.lost()
         if self.membership is Membership.IN:
-            self.membership, self.join_at_s = Membership.OUT, now_s
+            self.membership, self.join_at_s, self.buries_until_s = Membership.OUT, now_s, now_s + BURIAL_S
 
     def left(self) -> None:
         self.membership = Membership.LEFT
@@ -71,9 +76,10 @@ class Session:
         self.membership = Membership.LEAVING
         return [do.CloseSession()]
 
-    def decide(self, member: Member, now_s: float, *, may_join: bool) -> list[do.Command]:
-        """Join or renew, if it is time."""
-        if self.membership is Membership.OUT and may_join and now_s >= self.join_at_s:
+    def decide(self, member: Member, now_s: float, *, may_join: bool, all_dead: bool) -> list[do.Command]:
+        """Join or renew, if it is time. all_dead: no process of this node's tasks is left."""
+        join_at_s = self.join_at_s if all_dead else max(self.join_at_s, self.buries_until_s)
+        if self.membership is Membership.OUT and may_join and now_s >= join_at_s:
             self.membership = Membership.JOINING
             return [do.OpenSession(member, self.settings.lease_ttl_s)]
         renew_at = self.lease.renew_at()
@@ -87,7 +93,7 @@ class Session:
 
     def wake_at(self, now_s: float) -> float | None:
         if self.membership is Membership.OUT:
-            return self.join_at_s if self.join_at_s > now_s else None
+            return min((at for at in (self.join_at_s, self.buries_until_s) if at > now_s), default=None)
         if self.membership is not Membership.IN:
             return None
         times = (self.lease.renew_at(), self.lease.next_change(now_s))
