@@ -13,11 +13,12 @@ from .runner import run
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one, and print what happens")
+    parser.add_argument("--profile", help="with --seed: draw this kind of life")
     parser.add_argument("--quiet", action="store_true", help="with --seed: the verdict alone")
     parser.add_argument("--seeds", help="A:B, from A to before B, on all processors")
     options = parser.parse_args()
     if options.seed is not None:
-        verdict = run(options.seed, None if options.quiet else print)
+        verdict = run(options.seed, None if options.quiet else print, options.profile)
         print(verdict.scenario)
         print(verdict)
         return 1 if verdict.violations else 0

@@ -6,6 +6,7 @@ Each violation is a line that begins with its kind, e.g. "two at once: ...". Not
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 
 from mpfora.keys import Layout
@@ -20,6 +21,8 @@ from .kernel import Proc
 CLIENT = "client"
 #: more than this is not told
 MOST = 10
+#: so many claims of one task by one node within a second are no tries any more
+TRIES = 12
 
 
 class Checkers:
@@ -34,20 +37,28 @@ class Checkers:
         #: live processes, by task
         self.live: dict[str, list[Proc]] = {}
         self._running: dict[str, int] = dict.fromkeys(capacities, 0)
-        #: until when a task's claims may be unsafe, because something outside the promises happened to it
-        self._excused: dict[str, float] = {}
-        self.overlaps = 0
+        #: tasks to which something outside the promises happened, and until when that excuses what
+        self._excused: dict[tuple[str, str], float] = {}
+        #: (node, task) -> when it was tried to be claimed last, newest last
+        self._tries: dict[tuple[str, str], deque[float]] = {}
 
     def say(self, kind: str, text: str) -> None:
         if len(self.violations) < MOST:
             self.violations.append(f"{kind}: at {self._now():.4f}: {text}")
 
-    def excuse(self, task: str, until: float) -> None:
-        """The store itself broke the claim of a task: grace and fence are all that protects it for a while."""
-        self._excused[task] = max(until, self._excused.get(task, 0.0))
+    def excuse(self, task: str, what: str, until: float) -> None:
+        """what: "claim" (the store itself broke it), "overlap" (and neither grace nor watch could help)."""
+        self._excused[task, what] = max(until, self._excused.get((task, what), 0.0))
 
-    def is_excused(self, task: str) -> bool:
-        return self._excused.get(task, -1.0) >= self._now()
+    def is_excused(self, task: str, what: str) -> bool:
+        return self._excused.get((task, what), -1.0) >= self._now()
+
+    def tried(self, node: str, task: str) -> None:
+        """A node sends a claim."""
+        tries = self._tries.setdefault((node, task), deque(maxlen=TRIES))
+        if len(tries) == TRIES and self._now() - tries[0] < 1.0:
+            self.say("claims without end", f"{node} tries to claim {task} {TRIES} times within a second")
+        tries.append(self._now())
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
@@ -55,12 +66,12 @@ class Checkers:
         book = self.books.task(proc.task)
         evidence = book.evidence
         others = self.live.setdefault(proc.task, [])
-        if others and not self.is_excused(proc.task):
+        if others and not self.is_excused(proc.task, "overlap"):
             self.say("two at once", f"{_name(proc)} starts while {_name(others[0])} lives")
         if proc.fence < evidence.last_fence or (proc.fence == evidence.last_fence and proc.machine != evidence.last_node):
             self.say("fences only grow", f"{_name(proc)} after fence {evidence.last_fence} on {evidence.last_node}")
         is_its = book.owner is not None and book.owner.fence == proc.fence
-        if not (is_its or evidence.deleted or self.is_excused(proc.task)):
+        if not (is_its or evidence.deleted or self.is_excused(proc.task, "claim")):
             self.say("started without a claim", f"{_name(proc)}; the owner is {book.owner}")
         evidence.last_fence, evidence.last_node = max(proc.fence, evidence.last_fence), proc.machine
         others.append(proc)
@@ -95,9 +106,9 @@ class Checkers:
                 continue
             owner = self.books.task(task_id).owner
             if why == "bug":
-                self.excuse(task_id, self._now() + 60.0)
+                self.excuse(task_id, "claim", self._now() + 10.0)
             for proc in self.live.get(task_id, ()):
-                if owner is not None and proc.fence == owner.fence and not self.is_excused(task_id):
+                if owner is not None and proc.fence == owner.fence and why != "bug":
                     self.say("beyond its lease", f"{_name(proc)} lives when the lease is let go ({why})")
 
     # -- writes -------------------------------------------------------------------------------------------------------

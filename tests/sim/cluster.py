@@ -76,6 +76,8 @@ class Cluster(Surroundings):
     def command(self, node: str, command: do.Command) -> None:
         if isinstance(command, do.ClaimTasks):
             self.attempts += len(command.claims)
+            for task_id, _ in command.claims:
+                self.checks.tried(node, task_id)
         elif isinstance(command, do.Fork):
             self.checks.ordered(command.task_id)
         if self._trace is not None:
@@ -289,7 +291,21 @@ class Cluster(Surroundings):
     def _revoke_by_bug(self, machine: Machine) -> None:
         lease = next((lease for lease in self.etcd.leases.values() if lease.writer == machine.name), None)
         if lease is not None:
+            if not self._can_notice(machine):
+                for task_id in self.checks.books.tasks:
+                    self.checks.excuse(task_id, "overlap", self.world.now + 20.0)
             self.etcd.revoke_by_bug(lease.id)
+
+    def _can_notice(self, machine: Machine) -> bool:
+        """Whether a node whose claims vanish is told so well within the grace, and can act."""
+        now, weather, supervisor = self.world.now, machine.link.weather, machine.supervisor
+        troubles = [
+            fault
+            for fault in self.scenario.faults
+            if fault.kind != "revoke" and now - fault.for_s - 1.0 < fault.at < now + 2.0
+        ]
+        is_good = not (weather.loss or weather.slow or weather.stall) and machine.link.back and self.etcd.has_leader
+        return is_good and not troubles and supervisor is not None and machine.zygote is not None
 
     def bury(self) -> None:
         for machine in self.machines.values():

@@ -53,8 +53,8 @@ class Verdict:
         )
 
 
-def run(seed: int, trace: Callable[[str], None] | None = None) -> Verdict:
-    return run_scenario(draw(seed), trace)
+def run(seed: int, trace: Callable[[str], None] | None = None, profile: str | None = None) -> Verdict:
+    return run_scenario(draw(seed, profile), trace)
 
 
 def run_scenario(
@@ -112,12 +112,12 @@ def _command(cluster: Cluster, node: str, verb: str) -> None:
 def _settle(cluster: Cluster, what: str) -> float:
     """Run until all is as it must be, twice in a row. Returns how long that took."""
     began, good = cluster.world.now, 0
-    last_task_at = max(plan.at for plan in cluster.scenario.tasks)
-    bound = max(began, last_task_at) + BOUND_S + 3 * cluster.scenario.ttl_s + 4 * cluster.scenario.stop_timeout_s
+    last_at = max(plan.at for plan in (*cluster.scenario.tasks, *cluster.scenario.commands))
+    bound = max(began, last_at) + BOUND_S + 3 * cluster.scenario.ttl_s + 4 * cluster.scenario.stop_timeout_s
     why = ""
     while cluster.world.now < bound and not cluster.checks.violations:
         _run_until(cluster, cluster.world.now + LOOK_S)
-        why = liveness.unsettled(cluster) if cluster.world.now > last_task_at else "tasks are yet to come"
+        why = liveness.unsettled(cluster) if cluster.world.now > last_at else "a client is not done yet"
         good = 0 if why else good + 1
         if good == 2:
             return cluster.world.now - began

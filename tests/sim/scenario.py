@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mpfora.retry import Retry
 from mpfora.states import Verb
@@ -20,13 +20,15 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
         "kill_supervisor", "stop_supervisor", "kill_zygote", "stop_zygote", "power_off", "shut_down", "hurry",
         "no_forks", "no_zygotes", "busy", "kill_both",
     ),
-    "store": ("leader", "compact", "revoke", "cut", "kill_supervisor"),
+    "store": ("leader", "compact", "revoke", "revoke", "cut", "kill_supervisor"),
+    # what tries the lease's arithmetic: handlers that do not obey, and nodes that cannot renew
+    "lease": ("cut", "cut_out", "cut_back", "stop_supervisor", "leader", "cut", "stop_supervisor"),
     "all": (
         "cut", "cut_out", "cut_back", "leader", "compact", "storm", "kill_supervisor", "stop_supervisor", "kill_zygote",
         "stop_zygote", "power_off", "shut_down", "hurry", "no_forks", "no_zygotes", "busy", "kill_both",
     ),
 }  # fmt: skip
-_WEIGHTS = {"calm": 2, "network": 4, "processes": 5, "store": 2, "all": 6}
+_WEIGHTS = {"calm": 2, "network": 4, "processes": 5, "store": 2, "lease": 3, "all": 6}
 
 NAMESPACE = "sim"
 _LABELS = ("", "", "", "a", "b")
@@ -104,6 +106,7 @@ class Drawer:
     """Draws one scenario; the order of drawing is part of what a seed means."""
 
     seed: int
+    profile: str | None = None
     rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,12 +114,14 @@ class Drawer:
 
     def draw(self) -> Scenario:
         rng = self.rng
-        profile = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-        ttl_s = rng.choice((3.0, 5.0, 10.0, 15.0))
+        profile = self.profile or rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        ttl_s = rng.choice((3.0, 3.0, 5.0, 15.0) if profile == "lease" else (3.0, 3.0, 5.0, 10.0, 15.0))
         stop_timeout_s = rng.choice((0.5, 2.0, 5.0))
         safety_s = rng.uniform(8.0, 25.0)
         nodes = self._nodes()
-        tasks = self._tasks(nodes, safety_s, stop_timeout_s, calm=profile == "calm")
+        if profile == "lease":
+            safety_s += ttl_s
+        tasks = self._tasks(nodes, safety_s, stop_timeout_s, profile)
         retry = Retry(max_errors=rng.choice((1, 3, 8)), delay=rng.choice((0.1, 1.0)), max_delay=4.0, within="4h")
         return Scenario(
             seed=self.seed,
@@ -151,7 +156,7 @@ class Drawer:
         return tuple(plans)
 
     def _tasks(
-        self, nodes: tuple[NodePlan, ...], safety_s: float, stop_timeout_s: float, calm: bool
+        self, nodes: tuple[NodePlan, ...], safety_s: float, stop_timeout_s: float, profile: str
     ) -> tuple[TaskPlan, ...]:
         rng = self.rng
         count = min(rng.choice((1, 2, 3, 5, 8, 12, 20, 40)), 1 + 8 * len(nodes))
@@ -160,16 +165,18 @@ class Drawer:
         plans = []
         for index in range(count):
             at = rng.choice(bursts) if rng.random() < 0.6 else rng.uniform(0, 0.8 * safety_s)
-            acts = self._acts(stop_timeout_s, calm)
+            acts = self._acts(stop_timeout_s, profile)
             handler = rng.choice((None, "work", "other")) if rich else None
             label = rng.choice(_LABELS) if any(node.label for node in nodes) else ""
             props = rng.choice(("{no json", "[1]", "null")) if rng.random() < 0.02 else None
             plans.append(TaskPlan(f"t{index}", at, acts, handler, label, props))
         return tuple(plans)
 
-    def _acts(self, stop_timeout_s: float, calm: bool) -> tuple[Act, ...]:
+    def _acts(self, stop_timeout_s: float, profile: str) -> tuple[Act, ...]:
         rng = self.rng
-        if calm:
+        if profile == "lease" and rng.random() < 0.7:
+            return (replace(draw_act(rng, "forever", stop_timeout_s=stop_timeout_s), leave_s=None),)
+        if profile == "calm":
             kinds = [rng.choice(("result", "forever"))]
         else:
             first = rng.choices(
@@ -185,6 +192,8 @@ class Drawer:
         rng = self.rng
         if profile in ("calm", "processes"):
             return Weather(lag_s=rng.choice((0.001, 0.02, 0.1)))
+        if profile == "lease":
+            return Weather(slow=rng.choice((0.0, 0.3)), slow_s=3.0)
         return Weather(
             delay_s=rng.choice((0.001, 0.01, 0.05)),
             loss=rng.choice((0.0, 0.0, 0.02, 0.1)),
@@ -221,13 +230,15 @@ class Drawer:
         for _ in range(rng.choice((1, 2, 3, 5, 8))):
             kind = rng.choice(kinds)
             at = rng.uniform(0.5, safety_s)
-            for_s = rng.choice((0.1, 0.5, 2.0, 0.8 * ttl_s, 1.2 * ttl_s, 2 * ttl_s)) * (0.5 + rng.random())
-            faults.append(Fault(at, kind, rng.choice(nodes).name, min(for_s, 15.0)))
+            spans = (0.8, 1.2, 2.0) if profile == "lease" else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
+            for_s = rng.choice(spans) * ttl_s * (0.5 + rng.random())
+            faults.append(Fault(at, kind, rng.choice(nodes).name, min(for_s, 20.0)))
         return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-def draw(seed: int) -> Scenario:
-    return Drawer(seed).draw()
+def draw(seed: int, profile: str | None = None) -> Scenario:
+    """profile: one of PROFILES; None: drawn too."""
+    return Drawer(seed, profile).draw()
 
 
 #: verbs of the task commands, by the names that CommandPlan uses
