@@ -1,0 +1,188 @@
+"""Faults planted into the code under test: each must make a checker speak. A switch each, undone on leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from mpfora import kv
+from mpfora.child import deadman
+from mpfora.keys import Layout
+from mpfora.supervisor import claiming, effects, holdings, ledger, lifecycle, store_coordinator, transactions
+from mpfora.supervisor.coordinator import Lost
+
+from . import zygotes
+
+Patch = tuple[Any, str, Any]
+
+
+def late_deadline() -> list[Patch]:
+    """The zygote keeps to a deadline two seconds after the one that it was told."""
+    real = deadman.Deadman.set_deadline
+
+    def late(self: deadman.Deadman, boot_ns: int | None) -> None:
+        real(self, None if boot_ns is None else boot_ns + 2_000_000_000)
+
+    return [(deadman.Deadman, "set_deadline", late)]
+
+
+def no_fence() -> list[Patch]:
+    """Writes compare the lease alone, and not the claim."""
+
+    def ours(layout: Layout, session: transactions.Session, claim: Any) -> tuple[kv.Compare, ...]:
+        return (kv.lease_is(layout.owner(claim.task_id), session.lease),)
+
+    return [(transactions, "still_ours", ours)]
+
+
+def no_fence_at_all() -> list[Patch]:
+    """Writes compare nothing."""
+    return [(transactions, "still_ours", lambda layout, session, claim: ())]
+
+
+def lost_claim_is_open() -> list[Patch]:
+    """A task whose claim was lost is tried again at once, whatever the mirror says."""
+    real = claiming.Claims.answered
+
+    def answered(self: Any, answer: Any, now_s: float) -> Any:
+        result = real(self, answer, now_s)
+        if isinstance(answer, Lost):
+            self._passed.pop(answer.task_id, None)
+            self._timers.set(answer.task_id, now_s)
+        return result
+
+    return [(claiming.Claims, "answered", answered), (claiming.Claims, "_settled", lambda self, task: False)]
+
+
+def prefix_without_slash() -> list[Patch]:
+    """A task is removed with everything that begins with its name, as Metafora does."""
+    return [
+        (Layout, "below_task", lambda self, task_id: f"{self.tasks}{task_id}"),
+        (ledger, "prefix_end", lambda prefix: prefix[:-1] + chr(ord(prefix[-1]) + 1)),
+    ]
+
+
+def renewal_from_its_answer() -> list[Patch]:
+    """The lease is counted from when the answer to a renewal came, instead of from its sending."""
+    real = effects.Effects._renew
+
+    async def renew(self: Any, command: Any) -> Any:
+        event = await real(self, command)
+        return replace(event, sent_s=effects.boot_s()) if hasattr(event, "sent_s") else event
+
+    return [(effects.Effects, "_renew", renew)]
+
+
+def no_grace() -> list[Patch]:
+    """A claim that vanished uncleanly is taken at once."""
+    real = claiming.Claims.__init__
+
+    def init(self: Any, node: str, mirror: Any, designations: Any, grace_s: float) -> None:
+        real(self, node, mirror, designations, 0.0)
+
+    return [(claiming.Claims, "__init__", init)]
+
+
+def death_before_the_tree() -> list[Patch]:
+    """The zygote reports a run as ended when its leader is dead, and not its tree."""
+    real = zygotes.ZygoteProcess._reap
+
+    def reap(self: Any) -> None:
+        for proc in self.procs.values():
+            if proc.leader_dead:
+                proc_dead, proc.dead = proc.dead, True
+                self.__dict__.setdefault("borrowed", []).append((proc, proc_dead))
+        real(self)
+        for proc, was_dead in self.__dict__.pop("borrowed", []):
+            proc.dead = was_dead
+
+    return [(zygotes.ZygoteProcess, "_reap", reap)]
+
+
+def commands_twice() -> list[Patch]:
+    """A command that was carried out is heard again as long as the watch shows it."""
+
+    def hear(slot: Any, task: Any) -> list[Any]:
+        if task.command is not None:
+            slot.command = task.command
+        return []
+
+    return [(holdings, "_hear", hear)]
+
+
+def forks_when_overdue() -> list[Patch]:
+    """Processes are started although the lease is nearly over, and the zygote does not refuse."""
+    real = lifecycle._fork
+
+    def settle(slot: Any, site: Any) -> Any:
+        site.may_fork = True
+        return _real_settle(slot, site)
+
+    _real_settle = lifecycle._settle
+    assert real
+    return [
+        (lifecycle, "_settle", settle),
+        (deadman.Deadman, "why_no_fork", lambda self, now: None),
+        (deadman.Deadman, "set_deadline", lambda self, boot_ns: None),
+    ]
+
+
+def release_while_it_lives() -> list[Patch]:
+    """A task is given back when its process was told to stop, and not when it is dead."""
+    real = lifecycle._settle_running
+
+    def settle_running(slot: Any, *rest: Any) -> Any:
+        if slot.process is lifecycle.Process.STOPPING and slot.leave:
+            return lifecycle._write(slot, lifecycle.do.Release(slot.claim, lifecycle.Update()))
+        return real(slot, *rest)
+
+    return [(lifecycle, "_settle_running", settle_running)]
+
+
+def no_reconcile() -> list[Patch]:
+    """What is owned and not run is not looked for, and a claim whose answer is lost counts as lost."""
+
+    async def answer(self: Any, session: Any, task_id: str, txn: Any, result: Any) -> Any:
+        return Lost(task_id)
+
+    from mpfora.supervisor import core
+
+    return [
+        (core.Core, "_adopt", lambda self: []),
+        (store_coordinator.StoreCoordinator, "_answer", answer),
+    ]
+
+
+#: (the fault, the kinds of violation of which one at least must be told)
+FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...]]] = {
+    fault.__name__: (fault, kinds)
+    for fault, kinds in (
+        (late_deadline, ("beyond its lease", "two at once")),
+        (no_fence, ("write without its fence",)),
+        (no_fence_at_all, ("write without its fence",)),
+        (lost_claim_is_open, ("claims without end", "a node misbehaves", "too many attempts")),
+        (prefix_without_slash, ("prefix without its slash", "a task disappears")),
+        (renewal_from_its_answer, ("beyond its lease", "two at once")),
+        (no_grace, ("two at once",)),
+        (death_before_the_tree, ("released alive", "two at once")),
+        (commands_twice, ("a command twice", "no rest", "does not settle")),
+        (forks_when_overdue, ("beyond its lease", "two at once", "started without a claim")),
+        (release_while_it_lives, ("released alive", "two at once")),
+        (no_reconcile, ("does not settle",)),
+    )
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    patches = FAULTS[name][0]()
+    former = [(where, what, where.__dict__[what]) for where, what, _ in patches]
+    for where, what, value in patches:
+        setattr(where, what, value)
+    try:
+        yield
+    finally:
+        for where, what, value in former:
+            setattr(where, what, value)
