@@ -1,0 +1,249 @@
+"""The bench that a handler under test is run on: a real zygote and a real child, without a store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from mpfora.handler_spec import spec_of
+from mpfora.handlers import HandlerSettings
+from mpfora.model import Usage, check_name
+from mpfora.outcome import Cause, Outcome
+from mpfora.states import Message
+from mpfora.supervisor import events as ev
+from mpfora.supervisor.commands import RunLimits
+from mpfora.supervisor.zygote import HandlerImportError, Zygote
+from mpfora.testing.steps import Deed, Progress, Step
+
+#: how often the steps' conditions are looked at
+LOOK_S = 0.01
+_FENCE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TestRun:
+    """What became of a run.
+
+    cause       how it ended: compares equal to its name, run.cause == "stalled"
+    result      the JSON value of a completed run
+    message     the transition that the handler returned, None if it returned a result or nothing
+    checkpoint  what the next run would get: saved last, or given to ctx.leave
+    checkpoints each value that was saved, as far as saves in quick succession were not made one
+    error, error_kind, traceback   of what it raised, or one line on how it died
+    stack       of every thread where it hung, if it was killed
+    lines       what it printed
+    beats, progress, note   what it told by ctx.beat
+    """
+
+    __test__ = False  # pytest: not a test class
+
+    cause: Cause
+    result: Any = None
+    message: Message | None = None
+    checkpoint: Any = None
+    checkpoints: tuple[Any, ...] = ()
+    error: str = ""
+    error_kind: str = ""
+    traceback: str = ""
+    stack: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    lines: tuple[str, ...] = ()
+    beats: int = 0
+    progress: float | None = None
+    note: str = ""
+
+
+class HandlerBench:
+    """A zygote that has imported one handler, for many runs: quicker than `run`, which starts one each time.
+
+    async with HandlerBench(primes.count) as bench:
+        run = await bench.run({"below": 100})
+
+    Raises HandlerSpecError or HandlerImportError on entering, for a handler that a fresh interpreter cannot import.
+    """
+
+    def __init__(self, handler: str | Callable[..., Any]) -> None:
+        self._spec = spec_of(handler)
+        self._zygote = Zygote([self._spec], "test", self._take, self._print, exclusive=False)
+        self._watched: dict[int, _Watched] = {}
+        self._settings = HandlerSettings()
+        self._runs = 0
+
+    async def __aenter__(self) -> HandlerBench:
+        try:
+            ready = await self._zygote.start()
+        except HandlerImportError as error:
+            error.add_note(error.traceback)
+            raise
+        self._settings = dict(ready.handlers)[self._spec.name]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._zygote.close()
+
+    async def run(
+        self,
+        props: Mapping[str, Any] | None = None,
+        *,
+        steps: Sequence[Step] = (),
+        task_id: str = "test",
+        checkpoint: Any = None,
+        attempt: int = 1,
+        stop_timeout: float | None = None,
+        stall_timeout: float | None = None,
+        stall_by: str | None = None,
+        memory_limit: int | None = None,
+        timeout: float = 60.0,
+    ) -> TestRun:
+        """As the function `run`, in this bench's zygote."""
+        own = self._settings
+        limits = RunLimits(
+            stop_timeout or own.stop_timeout_s or 10.0,
+            stall_timeout or own.stall_timeout_s,
+            stall_by or own.stall_by or "beats",
+            memory_limit or own.memory_limit,
+        )
+        self._runs += 1
+        watched = self._watched[self._runs] = _Watched(self._runs, task_id, limits, list(steps), checkpoint)
+        self._zygote.fork(
+            self._runs,
+            check_name(task_id),
+            self._spec.name,
+            json.dumps(dict(props or {}), allow_nan=False),
+            _FENCE,
+            attempt,
+            None if checkpoint is None else json.dumps(checkpoint, allow_nan=False),
+            limits,
+        )
+        try:
+            return await self._attend(watched, timeout)
+        finally:
+            del self._watched[watched.number]
+
+    async def _attend(self, watched: _Watched, timeout: float) -> TestRun:
+        """Do the steps in their time, until the run's whole process tree is dead."""
+        while not watched.ended.done():
+            watched.look(self._zygote)
+            watched.act(self._zygote)
+            if watched.seconds() > timeout and not watched.is_late:
+                watched.is_late = True
+                self._zygote.kill(watched.number, Cause.STOP_TIMEOUT)
+            await asyncio.wait([watched.ended], timeout=LOOK_S)
+        if watched.is_late:
+            stack = watched.ended.result().stack
+            raise TimeoutError(f"the handler had not ended after {timeout:g} s; it was killed where it was:\n{stack}")
+        return watched.report()
+
+    def _take(self, event: ev.Event) -> None:
+        match event:
+            case ev.ChildSaved(run, checkpoint_json) if run in self._watched:
+                self._watched[run].saves.append(json.loads(checkpoint_json))
+            case ev.ChildExited(run, outcome) if run in self._watched:
+                self._watched[run].ended.set_result(outcome)
+
+    def _print(self, task_id: str, line: str) -> None:
+        """Lines are known by their task: of two runs of one id at one time, each gets those of both."""
+        for watched in [w for w in self._watched.values() if w.task_id == task_id]:
+            watched.lines.append(line)
+
+
+class _Watched:
+    """One run under way."""
+
+    def __init__(self, number: int, task_id: str, limits: RunLimits, steps: list[Step], checkpoint: Any) -> None:
+        self.number = number
+        self.task_id = task_id
+        self.limits = limits
+        self.steps = steps
+        self.checkpoint = checkpoint
+        self.saves: list[Any] = []
+        self.lines: list[str] = []
+        self.ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.is_late = False
+        self._started = time.monotonic()
+        self._kill_at: float | None = None
+        self._beat = Progress(0.0, 0, None, "", (), ())
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def look(self, zygote: Zygote) -> None:
+        beat = zygote.progress(self.number)
+        if beat is not None:
+            saves, lines = tuple(self.saves), tuple(self.lines)
+            self._beat = Progress(self.seconds(), beat.beats, beat.progress, beat.note, saves, lines)
+
+    def act(self, zygote: Zygote) -> None:
+        """The next step, if its time has come; and the end of a stop's patience."""
+        if self.steps and self.steps[0].is_due(self._beat):
+            self._do(self.steps.pop(0), zygote)
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._kill_at = None
+            zygote.kill(self.number, Cause.STOP_TIMEOUT)
+
+    def _do(self, step: Step, zygote: Zygote) -> None:
+        match step.deed:
+            case Deed.STOP:
+                assert step.message is not None
+                self._kill_at = time.monotonic() + self.limits.stop_timeout_s
+                zygote.ask_stop(self.number, step.message, "test", self.limits.stop_timeout_s)
+            case Deed.ASK_CHECKPOINT:
+                zygote.ask_checkpoint(self.number)
+            case Deed.LOSE_CLAIM:
+                zygote.kill(self.number, Cause.LOST_CLAIM, dump=False)
+
+    def report(self) -> TestRun:
+        outcome = self.ended.result()
+        completed = outcome.cause is Cause.COMPLETED
+        message = outcome.message
+        left = message.checkpoint_json if message is not None else None
+        checkpoint = json.loads(left) if left is not None else (self.saves[-1] if self.saves else self.checkpoint)
+        return TestRun(
+            cause=outcome.cause,
+            result=message.result if completed and message is not None else None,
+            message=None if completed else message,
+            checkpoint=checkpoint,
+            checkpoints=tuple(self.saves),
+            error=outcome.error,
+            error_kind=outcome.error_kind,
+            traceback=outcome.traceback,
+            stack=outcome.stack,
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            usage=outcome.usage,
+            seconds=self.seconds(),
+            lines=tuple(self.lines),
+            beats=self._beat.beats,
+            progress=self._beat.progress,
+            note=self._beat.note,
+        )
+
+
+def run(handler: str | Callable[..., Any], props: Mapping[str, Any] | None = None, **options: Any) -> TestRun:
+    """Run `handler` once with these props in a child process, and return what became of it.
+
+    handler       "module:attribute", or a function or class at the top level of a module (of the test module, too)
+    steps         what is done to it: stop(), ask_checkpoint(), lose_claim(), each with `when`
+    task_id, checkpoint, attempt   what it finds in task.id, ctx.checkpoint, ctx.attempt
+    stop_timeout, stall_timeout, stall_by, memory_limit   over what its @handler declares
+    timeout       seconds after which it is killed, and TimeoutError raised with its stacks (60)
+
+    Raises HandlerSpecError and HandlerImportError for a handler that a fresh interpreter cannot import. Not to be
+    called in a running event loop: there, use HandlerBench.
+    """
+
+    async def once() -> TestRun:
+        async with HandlerBench(handler) as bench:
+            return await bench.run(props, **options)
+
+    return asyncio.run(once())
