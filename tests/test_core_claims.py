@@ -298,9 +298,12 @@ def test_a_late_answer_to_a_former_claim_s_write_changes_nothing() -> None:
     story.exits(RELEASED)
     assert story.released() == [claims("t")]
     story.wins("t")
+    assert story.tell(ev.ChildSaved(story.runs["t"], "1")) == [story.keep(checkpoint_json="1")]
     for late in (ev.Settled("t", former), ev.SettleRefused("t", former), ev.SettleUnknown("t", former, "no")):
         assert story.tell(late) == []
+        story.tell(ev.ChildSaved(story.runs["t"], "2"))
     assert story.holds() == ["t"]
+    assert story.settled() == [story.keep(checkpoint_json="2")], "the write under way was waited for"
 
 
 def test_a_write_nobody_knows_of_is_made_again_a_little_later_each_time() -> None:
