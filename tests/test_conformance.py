@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from conformance import COMPLETED, TTL_S, CoordinatorConformance, Rig, Watcher
 from etcd_server import EtcdServer
 
 from mpfora.etcd import Etcd
@@ -21,6 +20,7 @@ from mpfora.supervisor.changes import Change, Changes, Malformed, OwnerPut, Stat
 from mpfora.supervisor.coordinator import Coordinator, Update, Won
 from mpfora.supervisor.etcd_coordinator import EtcdCoordinator
 from mpfora.supervisor.memory_coordinator import MemoryCoordinator, MemoryStore
+from mpfora.testing.conformance import COMPLETED, TTL_S, CoordinatorConformance, Rig, Watcher
 
 
 class KeyRig(Rig):

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance import COMPLETED, TTL_S, Watcher
 from etcd_server import EtcdServer, free_port
 
 from mpfora import etcd_watch
@@ -51,6 +50,7 @@ from mpfora.supervisor.changes import OwnerGone, TaskPut
 from mpfora.supervisor.coordinator import CoordinatorError, LeaseLost, Unknown, Update, Won
 from mpfora.supervisor.coordinator import Unreachable as CoordinatorUnreachable
 from mpfora.supervisor.etcd_coordinator import EtcdCoordinator, version_notice
+from mpfora.testing.conformance import COMPLETED, TTL_S, Watcher
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conformance import COMPLETED, TTL_S, Watcher
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -30,6 +29,7 @@ from mpfora.model import Member
 from mpfora.supervisor.changes import OwnerGone, TaskPut
 from mpfora.supervisor.coordinator import CoordinatorError, Update, Won
 from mpfora.supervisor.etcd_coordinator import EtcdCoordinator
+from mpfora.testing.conformance import COMPLETED, TTL_S, Watcher
 
 PASSWORD = "correct horse"
 TOKEN_TTL_S = 1

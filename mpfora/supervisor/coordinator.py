@@ -1,6 +1,6 @@
 """Coordinator: what a node needs of the store that the cluster agrees through. The interface, and its answers.
 
-`EtcdCoordinator` and `MemoryCoordinator` implement it; tests/conformance.py holds what an implementation must do,
+`EtcdCoordinator` and `MemoryCoordinator` implement it; mpfora/testing/conformance.py holds what an implementation must do,
 and runs against your own. Who calls it: only supervisor/effects.py, from one event loop. No method blocks the loop.
 All times are seconds.
 

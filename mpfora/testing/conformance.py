@@ -1,5 +1,7 @@
 """What a Coordinator must do: a suite to subclass for your own.
 
+    from mpfora.testing.conformance import CoordinatorConformance, Rig
+
     class TestMine(CoordinatorConformance):
         @pytest.fixture
         async def rig(self):
@@ -7,7 +9,7 @@
             yield rig
             await rig.close()
 
-Needs pytest with pytest-asyncio in auto mode. tests/test_conformance.py runs it against etcd and against memory.
+Needs pytest with pytest-asyncio in auto mode. mpfora's own tests run it against etcd and against memory.
 """
 
 from __future__ import annotations
