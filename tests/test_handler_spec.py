@@ -36,9 +36,7 @@ def test_what_cannot_be_meant(text: str) -> None:
 
 def test_a_function_or_class_of_a_module_is_named_by_it() -> None:
     assert spec_of(join) == HandlerSpec("posixpath:join", "posixpath", "join")
-    assert spec_of(OrderedDict.fromkeys.__self__) == HandlerSpec(
-        "collections:OrderedDict", "collections", "OrderedDict"
-    )  # type: ignore[attr-defined]
+    assert spec_of(OrderedDict) == HandlerSpec("collections:OrderedDict", "collections", "OrderedDict")
 
 
 def test_what_a_fresh_interpreter_cannot_import_is_refused() -> None:

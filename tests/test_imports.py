@@ -23,8 +23,8 @@ IMPURE = frozenset({
 PURE = [
     "model", "states", "outcome", "wire", "units", "retry", "handlers", "keys",
     *[f"supervisor.{name}" for name in (
-        "balance", "changes", "claiming", "commands", "coordinator", "core", "designations", "ending", "events",
-        "holdings", "key_changes", "lease", "lifecycle", "mirror", "moves", "posture", "session", "timers",
+        "answers", "balance", "changes", "claiming", "commands", "coordinator", "core", "designations", "ending",
+        "events", "holdings", "key_changes", "lease", "lifecycle", "mirror", "moves", "posture", "session", "timers",
         "transactions", "zygote_care",
     )],
     "child.deadman",

@@ -12,20 +12,11 @@ from mpfora.outcome import Cause, Death, SaidResult, classify
 from mpfora.retry import Retry
 from mpfora.states import Message, State, TaskState, Verb
 from mpfora.supervisor import commands as do
+from mpfora.supervisor.answers import ended, not_written, rejected, written
 from mpfora.supervisor.changes import TaskCommandPut
 from mpfora.supervisor.coordinator import Update
 from mpfora.supervisor.events import Now
-from mpfora.supervisor.lifecycle import (
-    Process,
-    Site,
-    Slot,
-    advance,
-    ended,
-    not_written,
-    rejected,
-    wake_at,
-    written,
-)
+from mpfora.supervisor.lifecycle import Process, Site, Slot, advance, wake_at
 
 CLAIM = Claim("t", 5)
 ASK, KILL, FORK = do.AskStop, do.Kill, do.Fork

@@ -110,11 +110,11 @@ def test_a_state_outlives_its_task() -> None:
     folded = mirror(StatePut("t", State.PAUSED))
     folded.put(TaskGone("t"))
     folded.put(TaskPut("t"))
-    assert folded.tasks["t"].state is State.PAUSED
+    assert folded.tasks["t"].resting
     folded.put(TaskGone("t"))
     folded.put(StateGone("t"))
     folded.put(TaskPut("t"))
-    assert folded.tasks["t"].state is State.RUNNABLE
+    assert not folded.tasks["t"].resting
 
 
 def test_what_is_said_of_no_task_changes_nothing() -> None:

@@ -15,18 +15,9 @@ from mpfora.outcome import Outcome
 from mpfora.states import TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
+from mpfora.supervisor.answers import ended, not_written, rejected, written
 from mpfora.supervisor.coordinator import Won
-from mpfora.supervisor.lifecycle import (
-    Process,
-    Site,
-    Slot,
-    advance,
-    ended,
-    not_written,
-    rejected,
-    wake_at,
-    written,
-)
+from mpfora.supervisor.lifecycle import Process, Site, Slot, advance, wake_at
 from mpfora.supervisor.mirror import Mirror, TaskView
 from mpfora.supervisor.timers import Timers
 

@@ -38,9 +38,6 @@ class Process(Enum):
 
 Write = do.Keep | do.Release | do.Finish
 
-#: before a claim is given back whose state the store does not take
-REJECTED_S = 5.0
-
 
 @dataclass(slots=True)
 class Slot:
@@ -369,58 +366,3 @@ def _fork(slot: Slot, site: Site) -> list[do.Command]:
 def _write(slot: Slot, write: Write) -> list[do.Command]:
     slot.writing, slot.write_again_s = write, None
     return [write]
-
-
-# -- answers ---------------------------------------------------------------------------------------
-
-
-def ended(slot: Slot, outcome: Outcome, now: Now) -> None:
-    """The run's tree is dead."""
-    slot.process, slot.kill_at_s, slot.dumping, slot.outcome = Process.NONE, None, False, outcome
-    if outcome.cause is Cause.ZYGOTE_LOST:
-        slot.zygote_losses += 1
-        slot.not_before_s = now.boot_s + min(60.0, 0.5 * 2**slot.zygote_losses)
-    else:
-        slot.zygote_losses = 0
-
-
-def written(slot: Slot) -> bool:
-    """The write under way was made. True: the claim is given back and the slot is over."""
-    write, slot.writing, slot.writes_failed, slot.rejections = slot.writing, None, 0, 0
-    if not isinstance(write, do.Keep):
-        return True
-    update = write.update
-    if update.state is not None:
-        slot.state = update.state
-        slot.outcome = None if slot.process is Process.NONE else slot.outcome
-    if update.checkpoint_json is not None:
-        slot.checkpoint_json = update.checkpoint_json
-        if slot.unsaved == update.checkpoint_json:
-            slot.unsaved = None
-    if slot.command is not None and slot.command.revision == update.command_revision:
-        slot.command = slot.asked_revision = None
-    slot.taken_revision = max(slot.taken_revision, update.command_revision or 0)
-    return False
-
-
-def not_written(slot: Slot, now: Now) -> None:
-    """Nobody knows whether the write was made: it is made again, a little later each time."""
-    slot.writes_failed += 1
-    slot.write_again_s = now.boot_s + min(5.0, 0.2 * 2 ** min(slot.writes_failed, 10))
-
-
-def rejected(slot: Slot, error: str, now: Now) -> None:
-    """The store will never take this write.
-
-    A checkpoint is dropped and the run goes on. What a run left becomes an error of the task, which is short. If even
-    that is refused, or it was not a run's end, the claim is given back with nothing written, and that is tried for
-    ever, slowly."""
-    write, slot.writing, slot.unsaved = slot.writing, None, None
-    if isinstance(write, do.Keep) and write.update.state is None:
-        return
-    slot.rejections += 1
-    if slot.outcome is not None and slot.rejections <= 2:
-        slot.outcome = Outcome(Cause.RAISED, error=f"what the run left cannot be written: {error}"[:1000])
-    else:
-        slot.outcome = slot.command = None
-        slot.writing, slot.write_again_s = do.Release(slot.claim, Update()), now.boot_s + REJECTED_S
