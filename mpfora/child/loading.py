@@ -78,7 +78,7 @@ class LoadError(Exception):
     def __init__(self, spec: HandlerSpec, text: str, traceback: str = "") -> None:
         self.spec = _as_typed(spec)
         super().__init__(f"handler {self.spec}: {text}")
-        self.traceback = traceback or str(self)
+        self.traceback = f"{traceback.rstrip()}\n{self}" if traceback else str(self)
 
 
 def load_handlers(specs: Sequence[HandlerSpec]) -> dict[str, LoadedHandler]:

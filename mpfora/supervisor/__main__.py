@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -42,12 +43,7 @@ def main(handlers: tuple[str, ...], where: Where, **options: Any) -> None:
     SIGTERM or SIGINT stops every task, gives it back, and leaves within --stop-timeout plus 2 s; a second one kills
     at once.
     """
-    try:
-        node(handlers, where, options)
-    except (SettingsError, HandlerSpecError, EmbeddedError) as error:
-        _leave(USAGE, str(error))
-    except NodeError as error:
-        _leave(error.code, str(error))
+    node(handlers, where, options)
 
 
 def node(handlers: tuple[str, ...], where: Where, options: dict[str, Any]) -> None:
@@ -77,18 +73,33 @@ def load_balancer(name: str) -> Balancer:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError("--balancer", f"{name!r}: {error}") from error
-    balancer = found if isinstance(found, Balancer) else found()
+        balancer = found if isinstance(found, Balancer) else found()
+    except Exception as error:
+        raise SettingsError("--balancer", f"{name!r}: {type(error).__name__}: {error}") from error
     if not isinstance(balancer, Balancer):
         raise SettingsError("--balancer", f"{name!r} gives {type(balancer).__name__}, which is no mpfora.Balancer")
     return balancer
 
 
-def _leave(code: int, text: str) -> None:
+def run() -> NoReturn:
+    """The program: whatever ends it is one text on standard error and an exit code."""
+    try:
+        main(prog_name="python -m mpfora.supervisor", standalone_mode=False)
+    except click.ClickException as error:
+        _leave(error.exit_code, error.format_message())
+    except (SettingsError, HandlerSpecError, EmbeddedError) as error:
+        _leave(USAGE, str(error))
+    except NodeError as error:
+        _leave(error.code, str(error))
+    except click.Abort:  # Ctrl-C before the node has begun to run, or after
+        _leave(128 + signal.SIGINT, "interrupted")
+    sys.exit(0)
+
+
+def _leave(code: int, text: str) -> NoReturn:
     click.echo(f"mpfora: {text}", err=True)
     sys.exit(code)
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m mpfora.supervisor")
+    run()

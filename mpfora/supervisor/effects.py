@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import psutil
-
 from mpfora.linux import boot_ns
 from mpfora.model import Member
+from mpfora.processes import read_stat
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.coordinator import (
@@ -192,8 +192,12 @@ class Effects:
 
 
 def _is_dead(holder: Member) -> bool:
-    """Whether a node that ran on this very machine is gone. A pid of another machine says nothing."""
-    return holder.host == socket.gethostname() and holder.pid > 0 and not psutil.pid_exists(holder.pid)
+    """Whether a node that ran on this very machine is gone. A pid of another machine says nothing; our own was that
+    of a former life (in a container the pids are the same each time), and a zombie only waits to be forgotten."""
+    if holder.host != socket.gethostname() or holder.pid <= 0:
+        return False
+    stat = read_stat(holder.pid)
+    return holder.pid == os.getpid() or stat is None or stat.is_zombie
 
 
 def boot_s() -> float:
