@@ -408,16 +408,29 @@ def test_a_full_node_claims_a_task_that_was_missed_when_it_has_room_again() -> N
     assert story.settled("busy") == [claims("t", missed="n2")]
 
 
+def missed_here(story: Story) -> list[do.Command]:
+    """This node is designated for a task, and n2 claims it first, naming it."""
+    idle(story)
+    story.put(TaskPut("busy"), OwnerPut("busy", "n2", story.revision + 1))
+    task_id = designated_to(story, "n1")
+    return story.put(OwnerPut(task_id, "n2", story.revision + 1, missed="n1"))
+
+
 def test_a_suspected_node_touches_its_record() -> None:
-    story = Story()
-    idle(story, "n2", capacity=None)
-    story.node_command("freeze")
-    story.node_command("unfreeze")
-    story.put(TaskPut("t"))
-    designee = story.core.designations.designee["t"]
-    other = "n2" if designee == "n1" else "n1"
-    steps = story.put(OwnerPut("t", other, story.revision + 1, missed=designee))
-    assert (do.Publish(story.record()) in steps) == (designee == "n1")
+    story = Story(max_tasks=0)
+    assert missed_here(story) == [do.Publish(story.record())]
+    story.put(MemberPut(story.record()))
+    assert not story.core.designations.suspects
+
+
+def test_a_suspected_node_that_cannot_run_anything_keeps_still_until_it_can() -> None:
+    story = Story(max_tasks=0)
+    story.tell(ev.ZygoteLost("it died"))
+    assert missed_here(story) == []
+    assert story.wait(0.2) == [do.StartZygote()]
+    assert story.wait(8) == []
+    story.tell(story.zygote_ready())
+    assert story.wait(5) == [do.Publish(story.record())]
 
 
 def test_a_command_in_the_namespace_does_not_disturb_what_it_does_not_concern() -> None:

@@ -210,11 +210,13 @@ class Core:
         return steps
 
     def _members_changed(self, touched: list[str], now: ev.Now) -> list[do.Command]:
-        """Who is missing from the cluster's books, or is suspected in them, touches its record."""
+        """Who is missing from the cluster's books touches its record; so does who is suspected in them, if it can run
+        what it would be given."""
         self.moves.membership_changed(now.boot_s, self._rng)
         me = self.settings.name
         missing = self._is_held(now) and not self._is_member()
-        if missing or (me in self.designations.suspects and me not in touched):
+        suspected = me in self.designations.suspects and me not in touched
+        if missing or (suspected and self._may_claim(now)):
             return [do.Publish(self.posture.member())]
         return []
 
