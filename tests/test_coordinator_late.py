@@ -8,24 +8,37 @@ from typing import Any
 
 import pytest
 
-from mpfora.kv import LeaseNotFound, Txn, TxnResult
-from mpfora.model import Member
-from mpfora.supervisor.coordinator import LeaseLost, Unreachable
-from mpfora.supervisor.memory_kv import MemoryKV
+from mpfora.keys import Layout, format_state, parse_state
+from mpfora.kv import LeaseNotFound, Put, Txn, TxnResult
+from mpfora.kv import Unreachable as StoreUnreachable
+from mpfora.model import Claim, Member
+from mpfora.states import State, TaskState
+from mpfora.supervisor.coordinator import LeaseLost, Unreachable, Update, Won
+from mpfora.supervisor.memory_kv import MemoryConnection, MemoryKV
 from mpfora.supervisor.store_coordinator import StoreCoordinator
 
 
 class LateKV(MemoryKV):
-    """While `holds` is set, transactions and renewals wait for `go` before they are made."""
+    """While `holds` is set, transactions and renewals wait for `go` before they are made. While `delays` is set,
+    transactions get no answer, and are kept in `delayed` to be made by `arrive`."""
 
     def __init__(self) -> None:
         super().__init__(None)
-        self.holds = False
+        self.holds = self.delays = False
         self.go = asyncio.Event()
+        self.delayed: list[Txn] = []
 
     async def txn(self, txn: Txn) -> TxnResult:
         await self._wait()
+        if self.delays:
+            self.delayed.append(txn)
+            raise StoreUnreachable("no answer", sent=True)
         return await super().txn(txn)
+
+    def arrive(self) -> None:
+        """What was given up reaches the store after all."""
+        for txn in self.delayed:
+            self.run(txn)
 
     async def keepalive(self, lease: int, timeout_s: float) -> float:
         await self._wait()
@@ -65,3 +78,88 @@ async def test_a_present_lease_that_is_gone_is_lost() -> None:
             await asked
     with pytest.raises(LeaseNotFound):
         await store.keepalive(coordinator.session.lease, 1.0)
+
+
+# -- writes for a claim --------------------------------------------------------------------------------
+
+LAYOUT = Layout("late")
+PAUSED = Update(TaskState(State.PAUSED, attempt=1), "1")
+RUNNABLE = Update(TaskState(State.RUNNABLE, attempt=2), "2")
+
+
+class Claimed:
+    """A node that has claimed the task t."""
+
+    def __init__(self, store: LateKV, coordinator: StoreCoordinator, claim: Claim) -> None:
+        self.store, self.coordinator, self.claim = store, coordinator, claim
+
+    @classmethod
+    async def make(cls, kept: TaskState | None = None) -> Claimed:
+        store = LateKV()
+        coordinator = StoreCoordinator(MemoryConnection(store), "late")
+        await coordinator.open(Member("n1"), 15.0)
+        puts = [Put(LAYOUT.task("t"), "")] + ([Put(LAYOUT.state("t"), format_state(kept))] if kept else [])
+        store.run(Txn((), tuple(puts)))
+        (won,) = await coordinator.claim([("t", None)])
+        assert isinstance(won, Won)
+        return cls(store, coordinator, won.claim)
+
+    def state(self) -> TaskState:
+        found = self.store.get(LAYOUT.state("t"))
+        assert found is not None
+        return parse_state(found.value)
+
+    def checkpoint(self) -> bytes:
+        found = self.store.get(LAYOUT.checkpoint("t"))
+        assert found is not None
+        return found.value
+
+    async def keep_unanswered(self, update: Update) -> None:
+        self.store.delays = True
+        with pytest.raises(Unreachable):
+            await self.coordinator.keep(self.claim, update)
+        self.store.delays = False
+
+
+@pytest.mark.parametrize("kept", [None, TaskState(State.RUNNABLE, attempt=7)])
+async def test_a_write_that_was_given_up_is_refused_when_it_comes_after_a_later_one(kept: TaskState | None) -> None:
+    node = await Claimed.make(kept)
+    await node.keep_unanswered(PAUSED)
+    assert await node.coordinator.keep(node.claim, PAUSED)
+    assert await node.coordinator.keep(node.claim, RUNNABLE)
+    node.store.arrive()
+    assert node.state() == RUNNABLE.state
+    assert node.checkpoint() == b"2"
+
+
+async def test_a_write_that_was_given_up_and_made_is_known_as_made() -> None:
+    node = await Claimed.make()
+    await node.keep_unanswered(PAUSED)
+    node.store.arrive()
+    before = node.store.run(Txn((), ())).revision
+    assert await node.coordinator.keep(node.claim, PAUSED)
+    assert node.store.run(Txn((), ())).revision == before
+    assert await node.coordinator.keep(node.claim, RUNNABLE)
+    assert node.state() == RUNNABLE.state
+
+
+async def test_a_state_that_a_client_wrote_meanwhile_is_written_over() -> None:
+    node = await Claimed.make()
+    node.store.run(Txn((), (Put(LAYOUT.state("t"), "{no json"),)))
+    assert await node.coordinator.keep(node.claim, PAUSED)
+    assert node.state() == PAUSED.state
+
+
+async def test_a_checkpoint_alone_does_not_go_back() -> None:
+    node = await Claimed.make()
+    await node.keep_unanswered(Update(checkpoint_json="1"))
+    assert await node.coordinator.keep(node.claim, Update(checkpoint_json="1"))
+    assert await node.coordinator.keep(node.claim, Update(checkpoint_json="2"))
+    node.store.arrive()
+    assert node.checkpoint() == b"2"
+
+
+async def test_a_claim_that_is_gone_refuses_whatever_was_written() -> None:
+    node = await Claimed.make()
+    node.store.expire_lease(node.coordinator.session.lease)
+    assert not await node.coordinator.keep(node.claim, PAUSED)

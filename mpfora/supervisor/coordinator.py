@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpfora.model import Claim, Member
@@ -56,6 +56,7 @@ class Won:
 
     props_json  "" if there are none; state None: the task has none (runnable), or state_problem says why it is
     unreadable
+    state_revision, checkpoint_revision   at which they were put last, 0: there is none; for the coordinator's own use
     """
 
     claim: Claim
@@ -63,6 +64,8 @@ class Won:
     state: TaskState | None
     checkpoint_json: str | None
     state_problem: str | None = None
+    state_revision: int = field(default=0, compare=False)
+    checkpoint_revision: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

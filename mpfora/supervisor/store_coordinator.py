@@ -36,9 +36,12 @@ from mpfora.supervisor.coordinator import (
 from mpfora.supervisor.namespace_watch import watch_namespace
 from mpfora.supervisor.transactions import (
     Session,
+    Written,
     claim_txn,
     done_txn,
+    found_written,
     keep_txn,
+    kept_before,
     node_of,
     release_txn,
     reread_txn,
@@ -60,6 +63,9 @@ class StoreCoordinator(Coordinator):
         self._store = store
         self._layout = Layout(namespace)
         self._session: Session | None = None
+        #: of the claims of this session: what is known of their keys, and whose turn it is to write
+        self._written: dict[Claim, Written] = {}
+        self._turns: dict[Claim, asyncio.Lock] = {}
 
     @property
     def session(self) -> Session:
@@ -79,7 +85,7 @@ class StoreCoordinator(Coordinator):
             except BaseException:
                 await self._revoke_quietly(session)
                 raise
-        self._session = session
+        self._session, self._written, self._turns = session, {}, {}
         return session.ttl_s
 
     async def _revoke_former(self) -> None:
@@ -176,7 +182,12 @@ class StoreCoordinator(Coordinator):
         answers = [_plainly_won(task_id, result) for (task_id, _), result in zip(claims, results, strict=True)]
         rest = [index for index, answer in enumerate(answers) if answer is None]
         others = iter(await asyncio.gather(*(self._answer(session, claims[i][0], txns[i], results[i]) for i in rest)))
-        return [answer or next(others) for answer in answers]
+        return [self._noted(session, answer or next(others)) for answer in answers]
+
+    def _noted(self, session: Session, answer: ClaimAnswer) -> ClaimAnswer:
+        if isinstance(answer, Won) and session is self._session:
+            self._written[answer.claim] = Written(answer.state_revision, answer.checkpoint_revision)
+        return answer
 
     async def _answer(self, session: Session, task_id: str, txn: Txn, result: TxnResult | BaseException) -> ClaimAnswer:
         """What a claim that did not plainly succeed is. One whose answer was lost is made once more: the owner key
@@ -202,10 +213,39 @@ class StoreCoordinator(Coordinator):
 
     # -- settling -----------------------------------------------------------------------------------------------------
 
+    def _turn(self, claim: Claim) -> asyncio.Lock:
+        """Writes for one claim are made one after another: each depends on what the one before has left."""
+        return self._turns.setdefault(claim, asyncio.Lock())
+
+    def _forget(self, claim: Claim) -> None:
+        self._written.pop(claim, None)
+        self._turns.pop(claim, None)
+
     async def keep(self, claim: Claim, update: Update) -> bool:
         with _translated():
-            txn = keep_txn(self._layout, self.session, claim, update)
-            return (await self._store.submit(txn, claim.task_id)).succeeded
+            async with self._turn(claim):
+                return await self._keep(claim, update)
+
+    async def _keep(self, claim: Claim, update: Update) -> bool:
+        for _ in range(2):
+            kept = await self._keep_once(self.session, claim, update)
+            if kept is not None:
+                return kept
+        raise kv.Unreachable("somebody else writes the state of this task, too", sent=False)
+
+    async def _keep_once(self, session: Session, claim: Claim, update: Update) -> bool | None:
+        """None: the claim is ours, and its keys are not as we left them; now it is known how they are."""
+        written = self._written.get(claim)
+        result = await self._store.submit(keep_txn(self._layout, session, claim, update, written), claim.task_id)
+        if result.succeeded:
+            if written is not None:
+                self._written[claim] = written.after(update, result.revision)
+            return True
+        found = found_written(session, claim, result)
+        if found is None:
+            return False
+        self._written[claim] = found
+        return True if kept_before(update, result) else None
 
     async def release(self, claim: Claim, update: Update) -> bool:
         session = self.session
@@ -219,12 +259,14 @@ class StoreCoordinator(Coordinator):
 
     async def _settle(self, txn: Txn, claim: Claim, update: Update, mark: bytes | None) -> bool:
         """Give a claim back. If the answer is lost ask once more: what has happened shows by the traces it left."""
-        try:
-            result = await self._store.submit(txn, claim.task_id)
-        except kv.Unreachable as error:
-            if not error.sent:
-                raise
-            result = await self._store.submit(txn, claim.task_id)
+        async with self._turn(claim):
+            try:
+                result = await self._store.submit(txn, claim.task_id)
+            except kv.Unreachable as error:
+                if not error.sent:
+                    raise
+                result = await self._store.submit(txn, claim.task_id)
+        self._forget(claim)
         return result.succeeded or settled_before(result, claim, update, mark)
 
     async def take_node_command(self, node: str, key_id: str) -> None:

@@ -61,8 +61,57 @@ def update_ops(layout: Layout, claim: Claim, update: Update) -> Iterator[Op]:
         yield take_command(layout, claim.task_id, update.command_revision)
 
 
-def keep_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
-    return Txn(still_ours(layout, session, claim), tuple(update_ops(layout, claim, update)))
+class Written(NamedTuple):
+    """The revisions at which the state and the checkpoint of a claim's task were put last, as its owner knows; 0: they
+    are not there.
+
+    A write that was given up may happen after all, and after a later one of the same claim, where the fence does not
+    tell it from that: this does.
+    """
+
+    state: int
+    checkpoint: int
+
+    def after(self, update: Update, revision: int) -> Written:
+        return Written(
+            self.state if update.state is None else revision,
+            self.checkpoint if update.checkpoint_json is None else revision,
+        )
+
+
+def keep_txn(layout: Layout, session: Session, claim: Claim, update: Update, written: Written | None) -> Txn:
+    """Write and keep the claim; refused, it reads whose the task is and what stands there. written None: not known, as
+    of a claim that came from elsewhere."""
+    task_id = claim.task_id
+    compares = still_ours(layout, session, claim)
+    if written is not None and update.state is not None:
+        compares += (kv.modified_at(layout.state(task_id), written.state),)
+    if written is not None and update.checkpoint_json is not None:
+        compares += (kv.modified_at(layout.checkpoint(task_id), written.checkpoint),)
+    reads = Get(layout.owner(task_id)), Get(layout.state(task_id)), Get(layout.checkpoint(task_id))
+    return Txn(compares, tuple(update_ops(layout, claim, update)), reads)
+
+
+def found_written(session: Session, claim: Claim, refused: TxnResult) -> Written | None:
+    """What a refused keep found; None: the claim is not ours any more."""
+    owner, state, checkpoint = refused.answers
+    if not isinstance(owner, KV) or owner.create_revision != claim.fence or owner.lease != session.lease:
+        return None
+    return Written(_put_at(state), _put_at(checkpoint))
+
+
+def kept_before(update: Update, refused: TxnResult) -> bool:
+    """Whether a refused keep finds what it was to write: it was made, and its answer was lost."""
+    _, state, checkpoint = refused.answers
+    wanted = (
+        (state, None if update.state is None else format_state(update.state)),
+        (checkpoint, update.checkpoint_json),
+    )
+    return all(text is None or (isinstance(at, KV) and at.value == text.encode()) for at, text in wanted)
+
+
+def _put_at(found: kv.Answer) -> int:
+    return found.mod_revision if isinstance(found, KV) else 0
 
 
 def take_command(layout: Layout, task_id: str, revision: int) -> Txn:
@@ -115,7 +164,7 @@ def won(claim: Claim, answers: Sequence[kv.Answer]) -> Won:
             parsed = parse_state(state.value)
         except ValueError as error:
             problem = str(error)
-    return Won(claim, _text(props) or "", parsed, _text(checkpoint), problem)
+    return Won(claim, _text(props) or "", parsed, _text(checkpoint), problem, _put_at(state), _put_at(checkpoint))
 
 
 def _text(found: kv.Answer) -> str | None:

@@ -259,11 +259,32 @@ class Host:
             Host.current = former
 
 
+class Lock:
+    """As asyncio.Lock, for use as a context alone: first come, first served."""
+
+    def __init__(self) -> None:
+        self._is_locked = False
+        self._waiting: deque[Future] = deque()
+
+    async def __aenter__(self) -> None:
+        while self._is_locked:
+            turn = Future(Host.current)
+            self._waiting.append(turn)
+            await turn
+        self._is_locked = True
+
+    async def __aexit__(self, *_: object) -> None:
+        self._is_locked = False
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+
+
 class Shim:
     """What the code under test finds under the name `asyncio`."""
 
     CancelledError = asyncio.CancelledError
     Future = Future
+    Lock = Lock
 
     @staticmethod
     async def sleep(seconds: float) -> None:
