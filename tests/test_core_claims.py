@@ -80,9 +80,22 @@ def test_what_a_handler_declares_wins_over_the_nodes_settings() -> None:
 
 def test_a_task_goes_to_the_handler_that_it_names() -> None:
     story = Story(handlers={"a": HandlerSettings(), "b": HandlerSettings()})
-    (fork,) = story.hold(wants=Wants("b"))
+    (fork,) = story.hold(wants=Wants("b"), props_json='{"handler":"b"}')
     assert isinstance(fork, do.Fork)
     assert fork.handler == "b"
+
+
+def test_the_handler_is_that_of_the_props_that_were_read_with_the_claim() -> None:
+    story = Story(handlers={"a": HandlerSettings(), "b": HandlerSettings()})
+    (fork,) = story.hold(wants=Wants("a"), props_json='{"handler":"b"}')
+    assert isinstance(fork, do.Fork)
+    assert fork.handler == "b"
+
+
+def test_a_task_whose_props_name_an_unknown_handler_by_now_is_given_back_and_not_run_by_another() -> None:
+    story = Story()
+    assert story.hold(props_json='{"handler":"other"}') == [story.release()]
+    assert story.heard("it names the handler 'other', which this node has not")
 
 
 def test_a_handler_named_by_a_client_that_puts_props_first_is_known_too() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from mpfora.config import Settings
 from mpfora.handlers import HandlerSettings
+from mpfora.keys import parse_wants
 from mpfora.outcome import Outcome
 from mpfora.states import TaskState
 from mpfora.supervisor import commands as do
@@ -65,21 +66,15 @@ class Holdings:
         task_id = won.claim.task_id
         if task_id in self.slots:
             return []
-        view = self._mirror.tasks.get(task_id)
-        named = view.wants.handler if view is not None else None
-        handler = named if named is not None and named in self.handlers else next(iter(self.handlers))
-        own = self.handlers[handler]
-        slot = self.slots[task_id] = Slot(
-            won.claim,
-            won.props_json,
-            handler,
-            self._limits(own),
-            own.retry or self._settings.retry,
-            won.state or TaskState(),
-            won.checkpoint_json,
-        )
+        named = parse_wants(won.props_json).handler
+        is_ours = named is None or named in self.handlers
+        handler = named if named is not None and is_ours else next(iter(self.handlers))
+        slot = self.slots[task_id] = self._slot(won, handler)
         self._dirty[task_id] = None
         said: list[do.Command] = []
+        if not is_ours:
+            slot.leave = f"it names the handler {named!r}, which this node has not"
+            said.append(do.Say("warning", f"given back: {slot.leave}", task_id))
         if won.state_problem:
             slot.hold = won.state_problem
             said.append(do.Say("error", f"held and not run, its state cannot be read: {won.state_problem}", task_id))
@@ -89,6 +84,18 @@ class Holdings:
         if self._mirror.revision >= won.claim.fence:
             said += self.compare([task_id])
         return said
+
+    def _slot(self, won: Won, handler: str) -> Slot:
+        own = self.handlers[handler]
+        return Slot(
+            won.claim,
+            won.props_json,
+            handler,
+            self._limits(own),
+            own.retry or self._settings.retry,
+            won.state or TaskState(),
+            won.checkpoint_json,
+        )
 
     def compare(self, task_ids: Iterable[str]) -> list[do.Command]:
         """Hold these slots against the mirror: is the claim still ours, and is there a command?"""
