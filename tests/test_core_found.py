@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from core_story import LOST, Story, claims, kinds
+from core_story import LOST, RELEASED, Story, claims, kinds, member
 
 from mpfora.outcome import Cause
 from mpfora.states import Message
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.changes import Malformed, TaskPut
+from mpfora.supervisor.changes import Malformed, MemberPut, OwnerGone, OwnerPut, TaskPut
 
 
 def test_a_node_that_waits_for_its_session_to_close_does_not_spin() -> None:
@@ -60,3 +60,36 @@ def test_a_process_that_does_not_die_keeps_a_node_out_of_the_cluster_for_a_few_s
     story.tell(ev.LeaseGone())
     assert story.wait(4.9) == []
     assert story.wait(0.2) == [do.OpenSession(story.record(), 15.0)]
+
+
+def test_a_task_that_was_given_back_before_the_watch_showed_the_claim_is_not_claimed_until_it_shows_the_release() -> None:
+    story = Story()
+    assert story.put(TaskPut("t")) == [claims("t")]
+    won = story.won("t")
+    story.tell(won)
+    story.core.holdings.give_back("t", "for a test")
+    assert kinds(story.tell(ev.Tick())) == ["AskStop"]
+    assert kinds(story.exits(RELEASED)) == ["Release"]
+    assert story.settled("t") == [], "to this node's mirror the task still looks as it did before the claim"
+    assert story.put(OwnerPut("t", "n1", story.fences["t"])) == []
+    assert story.put(OwnerGone("t", clean=True)) == [claims("t")]
+
+
+def test_a_node_that_was_missed_touches_its_record_although_its_own_books_had_another_designee() -> None:
+    """Books differ after a reset: the others may suspect this node, and only it can end that."""
+    story = Story()
+    other = member("n2")
+    story.put(MemberPut(other))
+    story.put(TaskPut("t"), OwnerPut("t", "n2", story.revision + 1, missed="n1"))
+    assert do.Publish(story.record()) in story.wait(5.0)
+    story.put(MemberPut(story.record()))
+    assert story.wait(20.0) == [], "once"
+
+
+def test_a_node_whose_watch_began_anew_touches_its_record_since_it_may_have_been_missed() -> None:
+    story = Story()
+    story.put(MemberPut(member("n2")))
+    story.reset(MemberPut(story.record()), MemberPut(member("n2")))
+    assert do.Publish(story.record()) in story.wait(5.0)
+    story.put(MemberPut(story.record()))
+    assert story.wait(20.0) == []

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from mpfora.model import Claim
 from mpfora.supervisor.coordinator import ClaimAnswer, Lost, Unknown
 from mpfora.supervisor.designations import Designations
 from mpfora.supervisor.mirror import Mirror, TaskView
@@ -74,6 +75,14 @@ class Claims:
             case won:
                 flight = self.in_flight.pop(won.claim.task_id, None)
                 return flight is None or not flight.void
+
+    def ended(self, claim: Claim, now_s: float) -> None:
+        """A claim of this node is over. If the watch has not even shown it yet, the task counts as taken until it
+        does."""
+        task = self._mirror.tasks.get(claim.task_id)
+        if task is not None and task.changed < claim.fence:
+            self._passed[claim.task_id] = task.changed
+        self.look_at([claim.task_id], now_s)
 
     def adopt(self, task_ids: Sequence[str]) -> list[tuple[str, str | None]]:
         """The mirror says these are this node's, and nothing here runs them: the claims that find out."""

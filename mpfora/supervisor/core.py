@@ -26,7 +26,7 @@ from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.holdings import Holdings
 from mpfora.supervisor.lease import LeasePhase
 from mpfora.supervisor.lifecycle import Process, Site, Slot
-from mpfora.supervisor.mirror import NO_WANTS, Mirror, TaskView
+from mpfora.supervisor.mirror import NO_WANTS, Mirror, TaskView, Touched
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.posture import Posture, Shutdown
 from mpfora.supervisor.session import Membership, Session
@@ -62,6 +62,8 @@ class Core:
         self._orphans: dict[str, int] = {}
         self._reconcile_at_s = 0.0
         self._progress_at_s: float | None = None
+        #: others may suspect this node
+        self._in_doubt = False
         self._exited = False
         self._absorbers: dict[type, Absorber] = {
             ev.Tick: _nothing,
@@ -188,7 +190,9 @@ class Core:
         return [said, *self._shutdown_asked(ev.ShutdownAsked("the watch ended"), now)]
 
     def _cluster_changed(self, event: ev.ClusterChanged, now: ev.Now) -> list[do.Command]:
+        is_new = event.changes.reset and self.mirror.revision > 0
         touched = self.mirror.absorb(event.changes)
+        self._doubt(touched, is_new)
         assigned = self.designations.fold(touched)
         self.claims.look_at({**touched.tasks, **assigned}, now.boot_s)
         steps = self.holdings.compare(touched.tasks)
@@ -201,6 +205,15 @@ class Core:
         if touched.readers:
             self._progress_at_s = now.boot_s if self.mirror.readers else None
         return steps
+
+    def _doubt(self, touched: Touched, is_new: bool) -> None:
+        """Whom others have missed they may suspect, whatever this node's own books say: those of a watch that began anew
+        are not theirs. A touch of the record ends it."""
+        me = self.settings.name
+        if me in touched.touched_members:
+            self._in_doubt = False
+        if is_new or any(put.missed == me for put in touched.owners):
+            self._in_doubt = True
 
     def _malformed(self, bad: Malformed) -> list[do.Command]:
         """Said, and deleted where it is a command for this node; one for a task is deleted by whoever owns it."""
@@ -266,10 +279,9 @@ class Core:
 
     def _after_dropping(self, now: ev.Now) -> None:
         """Slots that are gone: the task may be this node's again, and the watch may have said so before."""
-        dropped = self.holdings.take_dropped()
-        for task_id in dropped:
-            self.moves.over(task_id)
-        self.claims.look_at(dropped, now.boot_s)
+        for claim in self.holdings.take_dropped():
+            self.moves.over(claim.task_id)
+            self.claims.ended(claim, now.boot_s)
 
     def _decide_session(self, now: ev.Now) -> list[do.Command]:
         may_join = self.zygote.ready and not self.posture.shutdown
@@ -312,7 +324,7 @@ class Core:
         """A record that could not be published, or that was missed while it could not be, is published again."""
         mine, me = self.posture.member(), self.settings.name
         right = self.mirror.members.get(me) == mine and me not in self.designations.suspects
-        return [] if right else [do.Publish(mine)]
+        return [] if right and not self._in_doubt else [do.Publish(mine)]
 
     def _adopt(self) -> list[do.Command]:
         """What the store says this node owns and nothing here runs is claimed again, which finds out whose it is; seen

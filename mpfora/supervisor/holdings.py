@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from mpfora.config import Settings
 from mpfora.handlers import HandlerSettings
 from mpfora.keys import parse_wants
+from mpfora.model import Claim
 from mpfora.outcome import Outcome
 from mpfora.states import TaskState
 from mpfora.supervisor import commands as do
@@ -36,8 +37,8 @@ class Holdings:
         self._timers: Timers[str] = Timers()
         self._dirty: dict[str, None] = {}
         self._next_run = 1
-        #: slots that were dropped since `take_dropped`
-        self._dropped: list[str] = []
+        #: claims whose slots were dropped since `take_dropped`
+        self._dropped: list[Claim] = []
 
     # -- what others ask ------------------------------------------------------------------------------
 
@@ -50,8 +51,8 @@ class Holdings:
     def wake_at(self) -> float | None:
         return self._timers.next()
 
-    def take_dropped(self) -> list[str]:
-        """Ids of the slots that ended since this was last asked."""
+    def take_dropped(self) -> list[Claim]:
+        """The claims whose slots ended since this was last asked."""
         dropped, self._dropped = self._dropped, []
         return dropped
 
@@ -202,7 +203,7 @@ class Holdings:
         if self.slots.get(slot.task_id) is slot:
             del self.slots[slot.task_id]
         self._timers.set(slot.task_id, None)
-        self._dropped.append(slot.task_id)
+        self._dropped.append(slot.claim)
 
     def _writer(self, task_id: str, fence: int) -> Slot | None:
         """The slot that waits for this answer, unless it was lost meanwhile."""
