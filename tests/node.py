@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -284,7 +284,7 @@ class Site:
     def get(self, key: str) -> str | None:
         return self.range(key, key + "\0").get(key)
 
-    def keys(self) -> dict[str, str]:
+    def content(self) -> dict[str, str]:
         """All of the namespace, by what stands after its name."""
         root = self.layout.root
         return {key.removeprefix(root): value for key, value in self.range(root, root[:-1] + "0").items()}
@@ -324,7 +324,7 @@ class Site:
         """What stands of a task besides its state and checkpoint."""
         return {
             key: value
-            for key, value in self.keys().items()
+            for key, value in self.content().items()
             if key == f"tasks/{task_id}" or key.startswith(f"tasks/{task_id}/")
         }
 
@@ -352,9 +352,3 @@ class Site:
     def wait_taken(self, key: str, limit_s: float = LIMIT_S) -> None:
         """Until a command's key is deleted."""
         until(lambda: self.get(key) is None, f"{key} taken", limit_s)
-
-
-def all_lines(folder: Path) -> Iterator[str]:
-    """Every line of every file below the folder."""
-    for path in sorted(folder.iterdir()):
-        yield from path.read_text().splitlines()

@@ -250,7 +250,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(
     with Site(etcd, namespace) as site:
         node = site.run(command(name="of-the-flags"), env=env)
         node.wait_joined()
-        record = json.loads(site.keys()["nodes/of-the-flags/_metafora"])
+        record = json.loads(site.content()["nodes/of-the-flags/_metafora"])
         assert record["capacity"] == 12
         assert record["labels"] == {"disk": "ssd", "rack": "4"}
         assert record["handlers"] == ["result", "zoo:sleep"]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import os
 import queue
-import sys
+import select
 import threading
-from typing import Any, TextIO
+from typing import Any
 
 from mpfora.units import format_time
 
@@ -73,15 +74,54 @@ class _DroppingQueue(logging.handlers.QueueHandler):
             self._dropped += 1
 
 
-class Logs:
-    """Sets up the root logger; `close` writes what is held, for at most a second."""
+class _Writer(logging.Handler):
+    """Writes lines to a descriptor; used by the listener's thread alone, which may hang in it for ever.
 
-    def __init__(self, node: str, form: str, level: str, stream: TextIO | None = None) -> None:
-        handler = logging.StreamHandler(stream or sys.stderr)
+    Nothing that Python's own end waits for is held meanwhile: no lock of the handler (logging takes it at exit), none
+    of sys.stderr's buffer."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._write((self.format(record) + "\n").encode(errors="backslashreplace"))
+        except OSError:  # the reader is gone: there is nobody to be told
+            return
+        except Exception as error:  # noqa: BLE001 - a record of somebody's library that does not format
+            self._write(f"a line of {record.name} cannot be formatted: {error!r}\n".encode(errors="backslashreplace"))
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # somebody made it non-blocking, perhaps for another process
+                select.select([], [self._fd], [])
+
+
+class _Listener(logging.handlers.QueueListener):
+    def __init__(self, held: queue.Queue[Any], handler: logging.Handler) -> None:
+        super().__init__(held, handler)
+        self._held = held
+
+    def enqueue_sentinel(self) -> None:
+        """Waits for a place: only a thread of its own calls this."""
+        self._held.put(None)
+
+
+class Logs:
+    """Sets up the root logger; `close` writes what is held, for at most a second. fd: where to, standard error."""
+
+    def __init__(self, node: str, form: str, level: str, fd: int = 2) -> None:
+        handler = _Writer(fd)
         handler.setFormatter(JsonFormat(node) if form == "json" else TextFormat(node))
         held: queue.Queue[Any] = queue.Queue(HELD)
         self._entrance = _DroppingQueue(held)
-        self._listener = logging.handlers.QueueListener(held, handler)
+        self._listener = _Listener(held, handler)
         root = logging.getLogger()
         root.addHandler(self._entrance)
         root.setLevel(level.upper())
