@@ -281,6 +281,9 @@ class Site:
     def put(self, key: str, value: str | bytes) -> int:
         return self.etcd.put(key, value)
 
+    def delete(self, key: str) -> None:
+        self.etcd.post("kv/deleterange", {"key": encoded(key.encode())})
+
     def get(self, key: str) -> str | None:
         return self.range(key, key + "\0").get(key)
 
@@ -331,6 +334,11 @@ class Site:
     def owner(self, task_id: str) -> str | None:
         text = self.get(self.layout.owner(task_id))
         return None if text is None else json.loads(text)["node"]
+
+    def fence(self, task_id: str) -> int:
+        """The create revision of a task's owner key; 0: nobody owns it."""
+        answer = self.etcd.post("kv/range", {"key": encoded(self.layout.owner(task_id).encode())})
+        return int(answer["kvs"][0]["create_revision"]) if answer.get("kvs") else 0
 
     def wait_owner(self, task_id: str, node: str | None, limit_s: float = LIMIT_S) -> None:
         until(lambda: self.owner(task_id) == node, lambda: f"{task_id} of {node}; it is {self.owner(task_id)}", limit_s)
