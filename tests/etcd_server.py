@@ -31,36 +31,53 @@ def free_port() -> int:
 class EtcdServer:
     """One member. `kill`, `freeze` and `restart` for tests of faults; the data lasts over a restart."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = (), tls: tuple[Path, Path, Path] | None = None) -> None:
-        """tls: (CA, certificate, key) of the server; clients must then have a certificate of that CA."""
+    def __init__(
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        tls: tuple[Path, Path, Path] | None = None,
+        start: bool = True,
+    ) -> None:
+        """tls: (CA, certificate, key) of the server; clients must then have a certificate of that CA. options: further
+        ones, which win."""
         self.folder = folder
-        self.port, self._peer_port, self._metrics_port = free_port(), free_port(), free_port()
-        self._options, self._tls = list(options), tls
+        self.port, self.peer_port, self._metrics_port = free_port(), free_port(), free_port()
+        self.options, self._tls = list(options), tls
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        if start:
+            self.start()
 
     @property
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int | None:
+        """None: it does not run."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Returns when it serves."""
+        self.launch()
+        self.wait_healthy()
+
+    def launch(self) -> None:
+        """Start the process. A member of a cluster serves when most of the others do too."""
         scheme = "https" if self._tls else "http"
-        client, peer = f"{scheme}://{self.endpoint}", f"http://127.0.0.1:{self._peer_port}"
+        client, peer = f"{scheme}://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
         command = [
             find_program(), "--data-dir", str(self.folder / "data"), "--unsafe-no-fsync", "--log-level", "error",
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
-            "--listen-metrics-urls", f"http://127.0.0.1:{self._metrics_port}", *self._options,
+            "--listen-metrics-urls", f"http://127.0.0.1:{self._metrics_port}", *self.options,
         ]  # fmt: skip
         if self._tls:
             ca, cert, key = map(str, self._tls)
             command += ["--client-cert-auth", "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key]
         self._log = (self.folder / "etcd.log").open("ab")
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
-        self._wait_healthy()
 
-    def _wait_healthy(self) -> None:
+    def wait_healthy(self) -> None:
         ends = time.monotonic() + START_S
         while time.monotonic() < ends:
             assert self._process is not None

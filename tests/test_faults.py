@@ -1,0 +1,30 @@
+"""Real faults for a minute in all: see tests/faults. The long form: `python -m tests.faults --minutes 30`."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.report import report
+from tests.faults.run import Record, run
+
+#: of faults; starting the cluster and coming to an end take the rest of the minute
+FAULTS_S = 35.0
+
+
+@pytest.mark.timeout(240)
+def test_no_overlap_no_loss_and_nothing_left_under_real_faults(tmp_path: Path) -> None:
+    """The seed is printed; MPFORA_FAULTS_SEED draws the same faults again."""
+    seed = int(os.environ.get("MPFORA_FAULTS_SEED") or random.randrange(10_000))
+    record = run(tmp_path, seed, FAULTS_S)
+    assert not record.violations, _story(record)
+    assert record.faults
+    assert len(record.evidence.lives) > len(record.evidence.ends), "no task was run again: the faults had no effect"
+
+
+def _story(record: Record) -> str:
+    logs = "".join(f"\n--- {name}\n{text[-6000:]}" for name, text in record.logs.items())
+    return f"{report([record], f'seed {record.seed}')}{logs}"
