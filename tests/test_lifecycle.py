@@ -8,7 +8,7 @@ import random
 import pytest
 
 from mpfora.model import Claim
-from mpfora.outcome import Cause, Death, SaidResult, classify
+from mpfora.outcome import Cause, Death, SaidMessage, SaidResult, classify
 from mpfora.retry import Retry
 from mpfora.states import Message, State, TaskState, Verb
 from mpfora.supervisor import commands as do
@@ -252,3 +252,18 @@ def test_whatever_happens_a_claim_ends_with_its_process_dead(seed: int) -> None:
             if isinstance(step, do.Release | do.Finish | do.Fork):
                 assert one.writing is step or isinstance(step, do.Fork)
                 assert (one.process is Process.NONE) != isinstance(step, do.Fork)
+
+
+def test_a_handler_that_leaves_at_once_by_itself_is_given_back_a_second_after_its_start() -> None:
+    one = slot(process=Process.RUNNING, started_s=100.0)
+    outcome = classify(SaidMessage(Message.release()), Death(exit_code=0))
+    ended(one, outcome, Now(100.1, 1e9))
+    assert advance(one, site(100.1)) == []
+    assert wake_at(one, site(100.1)) == 101.0
+    assert names(advance(one, site(101.0))) == ["Release"]
+
+
+def test_one_that_was_asked_to_leave_is_given_back_at_once() -> None:
+    one = slot(process=Process.RUNNING, started_s=100.0, leave="rebalance")
+    ended(one, classify(SaidMessage(Message.release()), Death(exit_code=0)), Now(100.1, 1e9))
+    assert names(advance(one, site(100.1))) == ["Release"]

@@ -24,6 +24,11 @@ from mpfora.supervisor.ending import answer_fault, conclude
 from mpfora.supervisor.events import Now
 
 
+#: a run that nobody asked to leave is given back this long after its start at the earliest, so that a handler that
+#: leaves at once does not make the cluster claim it thousands of times a minute
+LEAST_RUN_S = 1.0
+
+
 class Process(Enum):
     """NONE      no process
     RUNNING   forked (or being forked), and nothing else is wanted of it
@@ -296,8 +301,12 @@ def _conclude(slot: Slot, site: Site) -> list[do.Command]:
         now=site.now.wall_s,
         rng=site.rng,
     )
-    update = Update(ending.state, ending.checkpoint_json or slot.unsaved, command.revision if command else None)
     newer_command = slot.command is not None and command is None
+    rested_s = slot.started_s + LEAST_RUN_S
+    if ending.give_back and not (slot.leave or slot.command or site.stop_all) and site.now.boot_s < rested_s:
+        slot.not_before_s = rested_s
+        return []
+    update = Update(ending.state, ending.checkpoint_json or slot.unsaved, command.revision if command else None)
     if ending.state.terminal:
         return _write(slot, do.Finish(slot.claim, update))
     if (ending.give_back or slot.leave) and not newer_command:
