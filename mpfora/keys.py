@@ -10,6 +10,7 @@
     NS/nodes/NAME/commands/N     a command for the node
     NS/readers/N                 ours: somebody wants to see progress
     NS/checkpoints/ID            ours: what the last run saved (JSON); not watched
+    NS/history/ID                ours: the last runs (JSON); not watched; goes with the state
     NS/live/NAME                 ours: progress of the node's running tasks, on its lease; not watched
 
 [NS/nodes/, NS/tasks0) is the watched range. Each value has a format_/parse_ pair here; what an event of the watched
@@ -51,6 +52,7 @@ class Layout:
         self.nodes = f"/{name}/nodes/"
         self.readers = f"/{name}/readers/"
         self.checkpoints = f"/{name}/checkpoints/"
+        self.histories = f"/{name}/history/"
         self.live_nodes = f"/{name}/live/"
         #: [start, end) of what every node watches
         self.watched = (self.nodes, f"/{name}/tasks0")
@@ -79,6 +81,9 @@ class Layout:
 
     def checkpoint(self, task_id: str) -> str:
         return self.checkpoints + task_id
+
+    def history(self, task_id: str) -> str:
+        return self.histories + task_id
 
     def member(self, node: str) -> str:
         return f"{self.nodes}{node}/{MARKER}"
