@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from etcd_server import EtcdServer
@@ -13,6 +14,14 @@ from etcd_server import EtcdServer
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
     """One etcd for all tests of the run; each works in a namespace of its own. Tests that break it start their own."""
     server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_etcd(tmp_path: Path) -> Iterator[EtcdServer]:
+    """An etcd of the test's own, to be broken."""
+    server = EtcdServer(tmp_path)
     yield server
     server.kill()
 
