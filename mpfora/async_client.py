@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from types import TracebackType
@@ -16,11 +17,21 @@ from mpfora.config import EtcdSettings
 from mpfora.errors import EtcdRefused, EtcdUnreachable, MpforaError, NotCarriedOut, TaskExists, WaitTimeout
 from mpfora.etcd import Etcd
 from mpfora.keys import Layout
-from mpfora.kv import StoreError, Unreachable
+from mpfora.kv import StoreError, Txn, TxnResult, Unreachable
 from mpfora.listing import NodeInfo, TaskInfo, node_rows, task_rows
 from mpfora.looking import Looker
+from mpfora.purging import Purged, Purger, Which
 from mpfora.states import Message
-from mpfora.submission import NewTask, Submitted, check_task_id, refusal, submit_txn
+from mpfora.submission import (
+    NewTask,
+    Submitted,
+    check_task_id,
+    refusal,
+    replace_txn,
+    replaceable,
+    submit_txn,
+)
+from mpfora.units import parse_duration
 from mpfora.waiting import Waiter
 
 
@@ -77,14 +88,20 @@ class AsyncClient:
 
     # -- submit and delete --------------------------------------------------------------------------------------------
 
-    async def submit(self, task_id: str, props: Mapping[str, Any] | None = None, handler: str | None = None) -> None:
+    async def submit(
+        self,
+        task_id: str,
+        props: Mapping[str, Any] | None = None,
+        handler: str | None = None,
+        replace: bool = False,
+    ) -> None:
         """Add a task. `props` is a JSON object that its handler gets, `handler` its name, for nodes with several.
 
-        Raises TaskExists if there is a task of this id, or the state of one that has finished, and InvalidTask."""
-        txn = submit_txn(self._layout, NewTask(task_id, props, handler))
-        with self._errors(writes=True):
-            result = await self._etcd.txn(txn)
-        if (refused := refusal(task_id, result)) is not None:
+        replace: where a task of this id has finished, its state, result, checkpoint and history make room for the new
+        one, at once. A task that has not finished is never replaced. Raises TaskExists if there is a task of this id,
+        or (without replace) the state of one that has finished, and InvalidTask."""
+        (refused,) = await self._submit_window([NewTask(task_id, props, handler)], replace)
+        if refused is not None:
             raise refused
 
     async def submit_many(
@@ -92,28 +109,34 @@ class AsyncClient:
         tasks: Iterable[NewTask | tuple[str, Mapping[str, Any] | None]],
         window: int = 500,
         on_existed: Callable[[TaskExists], None] | None = None,
+        replace: bool = False,
     ) -> Submitted:
-        """Add many tasks, each by itself, `window` of them under way at once; many go in one request.
+        """Add many tasks, each by itself as by `submit`, `window` of them under way at once; many go in one request.
 
         A task that exists is left alone and reported, at once too by `on_existed`. What is no task raises InvalidTask,
         and ends the call as an etcd that fails does; the windows before it are submitted."""
         counted = Submitted()
         rows = (task if isinstance(task, NewTask) else NewTask(*task) for task in tasks)
         while some := list(itertools.islice(rows, window)):
-            for refused in await self._submit_window(some):
+            for refused in await self._submit_window(some, replace):
                 counted.count(refused)
                 if refused is not None and on_existed is not None:
                     on_existed(refused)
         return counted
 
-    async def _submit_window(self, tasks: list[NewTask]) -> list[TaskExists | None]:
+    async def _submit_window(self, tasks: list[NewTask], replace: bool) -> list[TaskExists | None]:
         """For each task None, or why it was refused."""
         txns = [submit_txn(self._layout, task) for task in tasks]
         with self._errors(writes=True):
-            results = await asyncio.gather(
-                *(self._etcd.submit(txn, task.id) for task, txn in zip(tasks, txns, strict=True))
-            )
-        return [refusal(task.id, result) for task, result in zip(tasks, results, strict=True)]
+            results = await asyncio.gather(*map(self._submit, tasks, txns, itertools.repeat(replace)))
+        return [refusal(task.id, result, replace) for task, result in zip(tasks, results, strict=True)]
+
+    async def _submit(self, task: NewTask, txn: Txn, replace: bool) -> TxnResult:
+        """Each replacement compares the state that the refusal before it has found."""
+        result = await self._etcd.submit(txn, task.id)
+        while replace and (state_revision := replaceable(result)) is not None:
+            result = await self._etcd.submit(replace_txn(self._layout, task, state_revision), task.id)
+        return result
 
     async def delete(self, task_id: str, wait: bool = True, timeout: float = 30.0) -> None:
         """Remove a task, its kept state and its checkpoint. If it runs its node kills it; `wait`: until that is done.
@@ -124,6 +147,25 @@ class AsyncClient:
             node = await self._looker.remove(task_id)
             if wait and node is not None:
                 await self._looker.wait_ended(task_id, node, timeout)
+
+    async def purge(
+        self,
+        task_ids: Iterable[str] | None = None,
+        state: str | None = None,
+        older_than: float | str | None = None,
+    ) -> Purged:
+        """Remove what is kept of finished tasks: states, results, checkpoints, histories. Of all; or of `task_ids`, of
+        those in `state` ("completed", "failed", "killed"), of those that finished at least `older_than` ago (seconds,
+        or a text like "7d"), or what limits are given of these. What exists or is yet to finish is never touched.
+
+        Returns what was removed, and what was kept and why. Raises InvalidTask for an id, MpforaError for a limit."""
+        try:
+            age_s = None if older_than is None else parse_duration(older_than, "older_than")
+            which = Which(None if task_ids is None else tuple(map(check_task_id, task_ids)), state, age_s)
+        except ValueError as error:
+            raise MpforaError(str(error)) from None
+        with self._errors(writes=True):
+            return await Purger(self._etcd, self._layout).run(which, time.time())
 
     # -- look ---------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from mpfora.async_client import AsyncClient
 from mpfora.config import EtcdSettings
 from mpfora.errors import MpforaError, TaskExists
 from mpfora.listing import NodeInfo, TaskInfo
+from mpfora.purging import Purged
 from mpfora.states import Message
 from mpfora.submission import NewTask, Submitted
 
@@ -94,22 +95,38 @@ class Client:
         """See AsyncClient.ping."""
         return self._thread.run(self._client.ping())
 
-    def submit(self, task_id: str, props: Mapping[str, Any] | None = None, handler: str | None = None) -> None:
+    def submit(
+        self,
+        task_id: str,
+        props: Mapping[str, Any] | None = None,
+        handler: str | None = None,
+        replace: bool = False,
+    ) -> None:
         """See AsyncClient.submit."""
-        self._thread.run(self._client.submit(task_id, props, handler))
+        self._thread.run(self._client.submit(task_id, props, handler, replace))
 
     def submit_many(
         self,
         tasks: Iterable[NewTask | tuple[str, Mapping[str, Any] | None]],
         window: int = 500,
         on_existed: Callable[[TaskExists], None] | None = None,
+        replace: bool = False,
     ) -> Submitted:
         """See AsyncClient.submit_many. `tasks` and `on_existed` are used in the client's own thread."""
-        return self._thread.run(self._client.submit_many(tasks, window, on_existed))
+        return self._thread.run(self._client.submit_many(tasks, window, on_existed, replace))
 
     def delete(self, task_id: str, wait: bool = True, timeout: float = 30.0) -> None:
         """See AsyncClient.delete."""
         self._thread.run(self._client.delete(task_id, wait, timeout))
+
+    def purge(
+        self,
+        task_ids: Iterable[str] | None = None,
+        state: str | None = None,
+        older_than: float | str | None = None,
+    ) -> Purged:
+        """See AsyncClient.purge."""
+        return self._thread.run(self._client.purge(task_ids, state, older_than))
 
     def task(self, task_id: str) -> TaskInfo:
         """See AsyncClient.task."""
@@ -176,4 +193,4 @@ async def _close(snapshots: Any) -> None:
     await snapshots.aclose()
 
 
-__all__ = ["AsyncClient", "Client", "NewTask", "NodeInfo", "Submitted", "TaskInfo"]
+__all__ = ["AsyncClient", "Client", "NewTask", "NodeInfo", "Purged", "Submitted", "TaskInfo"]

@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator
 
 from mpfora.errors import StillRunning, TaskNotFound
 from mpfora.keys import Layout, parse_owner
-from mpfora.kv import KV, Delete, DeletePrefix, Get, Store, Txn
+from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Store, Txn
 from mpfora.listing import Live, NodeInfo, Picture, TaskInfo, node_rows, read_picture, task_info, task_rows
 from mpfora.model import Member
 from mpfora.readers import Reader
+from mpfora.submission import kept_of
 
 
 class Looker:
@@ -60,12 +61,11 @@ class Looker:
         """Delete all that there is of a task, at once. Returns the node to wait for: the one that ran it, if it tells
         of its tasks (a Go node does not). Raises TaskNotFound."""
         keys = self._layout
-        removals = (
+        removals: tuple[Op, ...] = (
             Get(keys.owner(task_id)),
             DeletePrefix(keys.below_task(task_id)),
             Delete(keys.task(task_id)),
-            Delete(keys.state(task_id)),
-            Delete(keys.checkpoint(task_id)),
+            *kept_of(keys, task_id),
         )
         result = await self._store.txn(Txn((), removals))
         if not any(result.answers[1:]):

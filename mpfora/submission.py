@@ -8,7 +8,7 @@ from typing import Any
 
 from mpfora.errors import InvalidTask, TaskExists
 from mpfora.keys import Layout, format_json
-from mpfora.kv import Get, Put, Txn, TxnResult, absent
+from mpfora.kv import KV, Delete, Get, Put, Txn, TxnResult, absent, modified_at
 from mpfora.model import InvalidName, check_name
 
 #: bytes of a task's props as JSON: etcd takes no request over 1.5 MiB
@@ -67,22 +67,57 @@ def _with_handler(task: NewTask) -> dict[str, Any]:
 
 def submit_txn(layout: Layout, task: NewTask) -> Txn:
     """Metafora's condition, that there are no props of this id, and further neither a task nor a kept state."""
-    props = format_props(task)
+    puts = _puts(layout, task)
     keys = (layout.props(task.id), layout.task(task.id), layout.state(task.id))
+    return Txn(tuple(absent(key) for key in keys), puts, _in_the_way(layout, task.id))
+
+
+def replace_txn(layout: Layout, task: NewTask, state_revision: int) -> Txn:
+    """Put the task in the place of one that has finished, whose state was put last at `state_revision`: nothing of the
+    former is left. Refused, as submit_txn is, where a task exists by now or the state is another."""
+    ours = (Delete(layout.commands(task.id)), Delete(layout.released(task.id)))
     return Txn(
-        compares=tuple(absent(key) for key in keys),
-        success=(Put(layout.task(task.id), b""), Put(layout.props(task.id), props)),
-        failure=(Get(layout.task(task.id)), Get(layout.state(task.id))),
+        compares=(
+            absent(layout.props(task.id)),
+            absent(layout.task(task.id)),
+            modified_at(layout.state(task.id), state_revision),
+        ),
+        success=(*_puts(layout, task), *ours, *kept_of(layout, task.id)),
+        failure=_in_the_way(layout, task.id),
     )
 
 
-def refusal(task_id: str, result: TxnResult) -> TaskExists | None:
+def kept_of(layout: Layout, task_id: str) -> tuple[Delete, ...]:
+    """The removal of what outlives a task, its state first."""
+    return Delete(layout.state(task_id)), Delete(layout.checkpoint(task_id)), Delete(layout.history(task_id))
+
+
+def _puts(layout: Layout, task: NewTask) -> tuple[Put, ...]:
+    props = format_props(task)
+    return Put(layout.task(task.id), b""), Put(layout.props(task.id), props)
+
+
+def _in_the_way(layout: Layout, task_id: str) -> tuple[Get, ...]:
+    return Get(layout.task(task_id)), Get(layout.props(task_id)), Get(layout.state(task_id))
+
+
+def replaceable(result: TxnResult) -> int | None:
+    """The revision of the kept state that alone stands in the way of a refused submission; None: a task does."""
+    if result.succeeded:
+        return None
+    task, props, state = result.answers
+    return state.mod_revision if task is None and props is None and isinstance(state, KV) else None
+
+
+def refusal(task_id: str, result: TxnResult, replace: bool = False) -> TaskExists | None:
     """What the transaction found in the way, with what to do; None: the task is submitted."""
     if result.succeeded:
         return None
-    task, state = result.answers
-    what = "the state of a finished task" if task is None and state is not None else "a task"
-    return TaskExists(task_id, what, "use another id, or delete it first")
+    if replaceable(result) is not None:
+        remedy = "replace it (mpfora submit --replace, or replace=True), or use another id"
+        return TaskExists(task_id, "the state of a finished task", remedy)
+    never = "; one that has not finished is never replaced" if replace else ""
+    return TaskExists(task_id, "a task", f"use another id, or delete it first{never}")
 
 
 @dataclass(slots=True)

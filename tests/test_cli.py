@@ -123,6 +123,40 @@ async def test_submit_and_its_errors(cli: Cli, tmp_path: Path) -> None:
     assert "give an ID or --batch FILE (see mpfora submit --help)" in await cli.fails(2, "submit")
 
 
+async def test_a_finished_task_is_replaced_when_it_is_said(cli: Cli, tmp_path: Path) -> None:
+    for task_id in ("p1", "p2"):
+        await cli.client._etcd.put(cli.client._layout.state(task_id), format_state(TaskState(State.COMPLETED)))
+    assert await cli.fails(1, "submit", "p1") == (
+        "mpfora: task 'p1': the state of a finished task of this id exists already;"
+        " replace it (mpfora submit --replace, or replace=True), or use another id"
+    )
+    assert await cli.ok_here("submit", "p1", "--replace") == "submitted p1\n"
+    assert "never replaced" in await cli.fails(1, "submit", "p1", "--replace")
+    (tmp_path / "tasks").write_text('{"id":"p2"}\n')
+    assert await cli.ok_here("submit", "--batch", str(tmp_path / "tasks"), "--replace") == "submitted 1\n"
+
+
+async def test_purge_asks_only_where_nothing_limits_it(cli: Cli) -> None:
+    async def finish(*task_ids: str, state: State = State.COMPLETED) -> None:
+        for task_id in task_ids:
+            await cli.client._etcd.put(cli.client._layout.state(task_id), format_state(TaskState(state, ended=10.0)))
+
+    await finish("a", "b", "c")
+    await finish("d", state=State.FAILED)
+    asked = await cli("purge", stdin="n\n")
+    assert asked.code == 130
+    assert "Remove what is kept of all finished tasks (--all does so without asking)? [y/N]" in asked.err
+    assert await cli.ok_here("purge", "a") == "purged 1\n"
+    assert await cli.ok_here("purge", "--state", "failed", "--older-than", "1d") == "purged 1\n"
+    refused = await cli.here("purge", "b", "a")
+    assert (refused.code, refused.out) == (1, "purged 1\n")
+    assert refused.err == "mpfora: task 'a': not purged: there is no such task, and no state is kept of one\n"
+    agreed = await cli("purge", stdin="y\n")
+    assert (agreed.code, agreed.out) == (0, "purged 1\n")
+    assert await cli.ok_here("purge", "--all") == "purged 0\n"
+    assert "--all means all finished tasks" in await cli.fails(2, "purge", "--all", "a")
+
+
 async def test_a_batch_reports_bad_lines_by_number_and_submits_the_others(cli: Cli, tmp_path: Path) -> None:
     lines = [
         '{"id":"a","props":{"n":1},"handler":"h"}',

@@ -59,10 +59,10 @@ def parse_line(line: bytes, handler: str | None) -> NewTask:
     return NewTask(values["id"], values.get("props"), values.get("handler") or handler)
 
 
-def submit_batch(session: Session, file: Any, handler: str | None) -> int:
+def submit_batch(session: Session, file: Any, handler: str | None, replace: bool) -> int:
     """Returns the exit code: 1 if a line was refused."""
     batch = Batch("standard input" if file.name in ("-", "<stdin>") else file.name, handler)
-    done = session.client().submit_many(batch.read(file), on_existed=batch.on_existed)
+    done = session.client().submit_many(batch.read(file), on_existed=batch.on_existed, replace=replace)
     refused = f", {batch.bad} refused" if batch.bad else ""
     click.echo(f"submitted {done.new}{refused}")
     return 1 if batch.bad else 0

@@ -14,6 +14,7 @@ from mpfora.cli.inputs import DURATION, PROPS, TIME
 from mpfora.cli.session import Session
 from mpfora.errors import MpforaError
 from mpfora.listing import PENDING, UNREADABLE, TaskInfo
+from mpfora.purging import FINISHED_STATES
 from mpfora.states import Message, State, Verb
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")
@@ -46,21 +47,23 @@ def bound_options(what: str, default: str = "30s") -> Callable[[Any], Any]:
     "--batch", type=click.File("rb"), metavar="FILE",
     help='Many tasks: lines of JSON like {"id":"p1","props":{...},"handler":"NAME"}; - is standard input.',
 )  # fmt: skip
+@click.option("--replace", is_flag=True, help="Put it in the place of a task of this ID that has finished.")
 @click.pass_obj
-def submit(session: Session, task_id: str | None, props: Any, handler: str | None, batch: Any) -> int:
+def submit(session: Session, task_id: str | None, props: Any, handler: str | None, batch: Any, replace: bool) -> int:
     """Add the task ID, or those of a --batch FILE.
 
-    Exits 1 if the ID exists already. Of a batch, each line that is wrong or exists is reported by its number, and the
-    others are submitted.
+    Exits 1 if the ID exists already, be it only as the kept state of a task that has finished: --replace removes that,
+    with its result, checkpoint and history. A task that has not finished is never replaced. Of a batch, each line that
+    is wrong or exists is reported by its number, and the others are submitted.
     """
     if (task_id is None) == (batch is None):
         raise click.UsageError("give an ID or --batch FILE")
     if batch is not None:
         if props is not None:
             raise click.UsageError("--props and --batch do not go together: each line has its own props")
-        return submit_batch(session, batch, handler)
+        return submit_batch(session, batch, handler, replace)
     assert task_id is not None
-    session.client().submit(task_id, props, handler)
+    session.client().submit(task_id, props, handler, replace)
     click.echo(f"submitted {task_id}")
     return 0
 
@@ -125,6 +128,31 @@ def delete(session: Session, task_ids: tuple[str, ...], timeout: float, no_wait:
 def _delete(session: Session, task_id: str, no_wait: bool, timeout: float) -> None:
     session.client().delete(task_id, wait=not no_wait, timeout=timeout)
     click.echo(f"deleted {task_id}")
+
+
+@click.command()
+@click.argument("task_ids", metavar="[ID...]", nargs=-1)
+@click.option("--older-than", type=DURATION, metavar="D", help="That finished at least so long ago, like 7d, 12h.")
+@click.option("--state", type=click.Choice(FINISHED_STATES), help="In this state only.")
+@click.option("--all", "everything", is_flag=True, help="Of all finished tasks, without asking.")
+@click.pass_obj
+def purge(
+    session: Session, task_ids: tuple[str, ...], older_than: float | None, state: str | None, everything: bool
+) -> int:
+    """Remove what is kept of finished tasks: their states, results, checkpoints and histories.
+
+    Tasks that have not finished are never touched. With neither IDs nor a limit it asks first. Exits 1 if one of the
+    IDs was not removed.
+    """
+    if everything and (task_ids or older_than is not None or state):
+        raise click.UsageError("--all means all finished tasks: leave the IDs and limits out, or leave --all out")
+    if not (everything or task_ids or older_than is not None or state):
+        click.confirm("Remove what is kept of all finished tasks (--all does so without asking)?", abort=True, err=True)
+    purged = session.client().purge(task_ids or None, state, older_than)
+    for task_id, why in purged.kept.items() if task_ids else ():
+        click.echo(f"mpfora: task {task_id!r}: not purged: {why}", err=True)
+    click.echo(f"purged {len(purged.removed)}")
+    return 1 if task_ids and purged.kept else 0
 
 
 def for_each(task_ids: tuple[str, ...], act: Callable[[str], None]) -> int:
@@ -197,7 +225,7 @@ def _as_asked(task: TaskInfo, message: Message) -> bool:
 
 
 COMMANDS = (
-    submit, list_tasks, show_task, wait, delete,
+    submit, list_tasks, show_task, wait, delete, purge,
     *(_message_command(verb, text) for verb, text in _MESSAGES.items()),
     sleep,
 )  # fmt: skip
