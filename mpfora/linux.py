@@ -10,8 +10,16 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Sequence
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# the types are given once: a call in a new child, where every page that is touched is copied, then converts little
+_prctl = _libc.prctl
+_prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+_close_range = getattr(_libc, "close_range", None)
+if _close_range is not None:
+    _close_range.argtypes = (ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+_LAST_FD = 2**31 - 1
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -37,17 +45,17 @@ def _checked(result: int, what: str) -> int:
 def set_pdeathsig(signal_number: int) -> None:
     """Have this process sent `signal_number` when the thread that forked it ends. The caller checks getppid() right
     after: the parent may have ended before."""
-    _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number), 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+    _checked(_prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
 def set_child_subreaper(on: bool = True) -> None:
     """Make this process the new parent of orphans among its descendants, or no longer."""
-    _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(on), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+    _checked(_prctl(_PR_SET_CHILD_SUBREAPER, on, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def is_child_subreaper() -> bool:
     flag = ctypes.c_int()
-    _checked(_libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), 0, 0, 0), "prctl(PR_GET_CHILD_SUBREAPER)")
+    _checked(_prctl(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(flag), 0, 0, 0), "prctl(PR_GET_CHILD_SUBREAPER)")
     return flag.value != 0
 
 
@@ -61,6 +69,25 @@ def raise_nofile_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def close_all_but(kept: Sequence[int]) -> None:
+    """Close every descriptor that is not in `kept`, which is in ascending order."""
+    first = 0
+    for fd in (*kept, _LAST_FD + 1):
+        if first < fd:
+            _close_between(first, fd - 1)
+        first = fd + 1
+
+
+def _close_between(first: int, last: int) -> None:
+    """By the kernel's close_range, where there is one (Linux 5.9, glibc 2.34). os.closerange() is the same call only
+    where Python was built with it, and a million calls elsewhere."""
+    if _close_range is not None and _close_range(first, last, 0) == 0:
+        return
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if first <= fd <= last:
+            os.closerange(fd, fd + 1)  # the descriptor that read the list is gone already: no error
 
 
 def block_signals() -> SignalMask:

@@ -2,12 +2,13 @@
 
 A handler shares its process with this: it may close the descriptor, or get the number again for a file of its own.
 Before it is used the descriptor is therefore compared with what it was at first, and Gone is raised if it is another.
+
+The descriptor is used as it is, without a socket object: to make one copies a good many pages of a new child.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from select import POLLIN, POLLOUT, poll
@@ -31,16 +32,15 @@ class Channel:
         self.fd = fd
         self._pid = os.getpid()
         self._identity = _identity(fd)
-        self._socket = socket.socket(fileno=fd)
-        self._socket.setblocking(True)  # undoes socket.setdefaulttimeout, which would wait behind MSG_DONTWAIT's back
-        self._decoder = wire.Decoder()
+        os.set_blocking(fd, False)
+        self._decoder: wire.Decoder | None = None
         self._sending = threading.Lock()
         self._broken: str | None = None
 
     def send(self, frame: wire.Frame, limit_s: float) -> None:
         """Send one frame; waits up to limit_s for the supervisor to take it. Raises Gone: it will not arrive, and no
         other will. Raises wire.FrameError for a frame that is too long."""
-        data = memoryview(wire.format_frame(frame))
+        data = wire.format_frame(frame)
         end = time.monotonic() + limit_s
         if not self._sending.acquire(timeout=limit_s):
             raise Gone("the supervisor does not read: an earlier frame still waits")
@@ -56,9 +56,10 @@ class Channel:
         """The frames that have arrived. Raises Gone when the stream has ended or makes no sense."""
         frames: list[wire.Frame] = []
         self._check()
+        decoder = self._decoder = self._decoder or wire.Decoder()
         try:
-            while data := self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT):
-                frames += self._decoder.feed(data)
+            while data := os.read(self.fd, _READ_BYTES):
+                frames += decoder.feed(data)
         except BlockingIOError:
             return frames
         except (OSError, wire.FrameError) as error:
@@ -92,10 +93,10 @@ class Channel:
             self._broken = why
         return Gone(self._broken)
 
-    def _send_all(self, data: memoryview, end: float) -> None:
+    def _send_all(self, data: bytes, end: float) -> None:
         while data:
             try:
-                data = data[self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+                data = data[os.write(self.fd, data) :]
             except BlockingIOError:
                 self._wait_for_room(end)
 

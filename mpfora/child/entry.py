@@ -28,11 +28,10 @@ import faulthandler
 import fcntl
 import gc
 import os
-import resource
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from mpfora import linux, wire
@@ -41,6 +40,7 @@ from mpfora.child.channel import Channel, Gone
 from mpfora.child.failures import describe
 from mpfora.child.loading import LoadedHandler
 from mpfora.child.run import ExitAsked, Report, conduct
+from mpfora.child.stage import Stage, prepare, take_streams
 from mpfora.slots import SlotTable
 
 #: the exit code of a process whose report could not be sent (EX_IOERR)
@@ -49,9 +49,19 @@ CANNOT_REPORT = 74
 _REPORT_WITHIN_S = 30.0
 #: how long stdout and stderr may take to flush
 FLUSH_S = 2.0
-#: control socket and stack file live here, out of the way of what closes or counts on low numbers
-_HIGH_FD = 900
-_OOM_SCORE_ADJ = 500
+_HELD_SIGNALS = frozenset(map(int, signal.valid_signals() - {signal.SIGUSR2, signal.SIGALRM}))
+#: what `prepare` made; None in a process that forks without it
+ready: Stage | None = None
+
+
+def make_ready() -> None:
+    """Called once in the zygote, after the handlers are imported and before the first fork."""
+    global ready
+    ready = prepare()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):  # a module may have closed it
+            stream.flush()
+    take_streams(ready)
 
 
 class ForkFds(NamedTuple):
@@ -86,11 +96,12 @@ def enter(
 def _live(order: wire.Fork, fds: ForkFds, handler: LoadedHandler, slots: SlotTable, close_fds: Sequence[int]) -> int:
     pid = os.getpid()
     _tie_to_parent()
-    fds = ForkFds(_out_of_the_way(fds.control), fds.output, _out_of_the_way(fds.stacks))
-    channel = Channel(fds.control)
+    stage = ready or prepare()
+    os.dup2(fds.control, stage.control, inheritable=False)
+    channel = Channel(stage.control)
     report: Report | ExitAsked
     try:
-        _set_up(fds, handler, close_fds)
+        _set_up(stage, fds, handler, close_fds)
         pulse = Pulse(slots, order.slot, f"mpfora: task {order.task} {order.handler}")
     except BaseException as error:  # noqa: BLE001 - whatever it is, the supervisor learns it
         report = describe(error, at_start=True)
@@ -129,9 +140,10 @@ os.register_at_fork(before=_note_forker)
 
 def _tie_to_parent() -> None:
     """A session of our own, and death with the zygote. If it died before it could be said, getppid() shows it."""
-    if os.getsid(0) != os.getpid():
-        if os.getpgid(0) == os.getpid():  # made a group's leader by the zygote: a leader cannot have a new session
-            os.setpgid(0, os.getpgid(os.getppid()))
+    try:
+        os.setsid()
+    except PermissionError:  # a group's leader cannot have a new session
+        os.setpgid(0, os.getpgid(os.getppid()))
         os.setsid()
     linux.set_pdeathsig(_signal.SIGKILL)
     if os.getppid() != _forker:
@@ -139,45 +151,40 @@ def _tie_to_parent() -> None:
     linux.set_child_subreaper()
 
 
-def _set_up(fds: ForkFds, handler: LoadedHandler, close_fds: Sequence[int]) -> None:
-    _reset_signals()
-    _connect_standard_streams(fds.output)
-    kept = {file.fd for file in handler.open_files if file.fd not in close_fds and file.still_open()}
-    _close_others({0, 1, 2, fds.control, fds.stacks} | kept)
-    faulthandler.enable(fds.stacks, all_threads=True)
-    faulthandler.register(_signal.SIGUSR2, fds.stacks, all_threads=True, chain=False)
-    _offer_to_oom_killer()
+def _set_up(stage: Stage, fds: ForkFds, handler: LoadedHandler, close_fds: Sequence[int]) -> None:
+    _reset_signals(stage)
+    _connect_descriptors(stage, fds)
+    if sys.stdout is not stage.streams[1]:
+        take_streams(stage)
+    _close_others(stage, handler, close_fds)
+    faulthandler.enable(stage.stacks, all_threads=True)
+    faulthandler.register(_signal.SIGUSR2, stage.stacks, all_threads=True, chain=False)
+    _offer_to_oom_killer(stage)
     _seed()
     gc.enable()  # what the zygote froze stays frozen: collecting it would copy the pages that are shared
 
 
-#: what a fresh interpreter does with each signal. The functions of `_signal` are called and not those of `signal`,
-#  which  turn each number into an enum member and back: that alone took a tenth of a run that does nothing.
-_FRESH_SIGNALS = [
-    (int(number), _signal.SIG_IGN if number in (signal.SIGPIPE, signal.SIGXFSZ) else _signal.SIG_DFL)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGINT}
-]
-_HELD_SIGNALS = frozenset(map(int, signal.valid_signals() - {signal.SIGUSR2, signal.SIGALRM}))
-
-
-def _reset_signals() -> None:
+def _reset_signals(stage: Stage) -> None:
+    """The functions of `_signal` are called and not those of `signal`, which turn each number into an enum member and
+    back."""
     _signal.set_wakeup_fd(-1)
     faulthandler.disable()  # where it is on already (PYTHONFAULTHANDLER), enable() would not install it anew
     faulthandler.unregister(_signal.SIGUSR2)
-    for number, action in _FRESH_SIGNALS:
+    for number, action in stage.signals:
         _signal.signal(number, action)
-    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
-def _offer_to_oom_killer() -> None:
-    """Rather a task than its node, when the machine has no memory left. Best effort: /proc may be out of reach."""
-    with contextlib.suppress(OSError, ValueError):
-        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            now = int(os.read(fd, 16))
-            os.pwrite(fd, b"%d" % min(1000, max(_OOM_SCORE_ADJ, now + 100)), 0)
-        finally:
-            os.close(fd)
+def _offer_to_oom_killer(stage: Stage) -> None:
+    """Best effort: /proc may be out of reach."""
+    if stage.oom_score is None:
+        return
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    with contextlib.suppress(OSError):
+        os.write(fd, stage.oom_score)
+    os.close(fd)
 
 
 def _seed() -> None:
@@ -190,41 +197,21 @@ def _seed() -> None:
 # -- descriptors ------------------------------------------------------------------------------------------------------
 
 
-def _out_of_the_way(fd: int) -> int:
-    """A duplicate with a high number, closed on exec; `fd` itself where there is no room for one."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError):
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, min(_HIGH_FD, soft - 16) if soft > 0 else _HIGH_FD)
-    return fd
-
-
-#: the zygote's own streams: never finalised, which would flush what is in them a second time
-_replaced_streams: list[Any] = []
-
-
-def _connect_standard_streams(output: int) -> None:
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    output = fcntl.fcntl(output, fcntl.F_DUPFD_CLOEXEC, 3)  # in case it is one of the three itself
-    os.dup2(null, 0)
+def _connect_descriptors(stage: Stage, fds: ForkFds) -> None:
+    """Ours may sit on 0, 1 and 2 themselves: where the zygote was started without these."""
+    os.dup2(fds.stacks, stage.stacks, inheritable=False)
+    output = fds.output if fds.output > 2 else fcntl.fcntl(fds.output, fcntl.F_DUPFD_CLOEXEC, 3)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    os.dup2(stage.null, 0)
     os.set_blocking(1, True)
-    _replaced_streams.extend((sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__))
-    sys.stdin = sys.__stdin__ = _text(0, "r")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _text(1, "w")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text(2, "w")  # type: ignore[misc]
 
 
-def _text(fd: int, mode: str) -> Any:
-    """What cannot be encoded is written as an escape: a print is no reason for a task to fail."""
-    return open(fd, mode, encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-
-
-def _close_others(kept: Iterable[int]) -> None:
-    kept = set(kept)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in kept:
-            os.closerange(int(name), int(name) + 1)  # the descriptor that read the list is gone already: no error
+def _close_others(stage: Stage, handler: LoadedHandler, close_fds: Sequence[int]) -> None:
+    """All but our own and those that the handlers' modules hold open."""
+    kept = {0, 1, 2, stage.control, stage.stacks}
+    kept.update(file.fd for file in handler.open_files if file.fd not in close_fds and file.still_open())
+    linux.close_all_but(sorted(kept))
 
 
 # -- leaving ----------------------------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ def conduct(order: wire.Fork, handler: LoadedHandler, pulse: Pulse, channel: Cha
 
 
 def _props(text: str) -> dict[str, Any]:
+    if text in ("", "{}"):  # most tasks that have no props
+        return {}
     props = parse_value(text, "props") if text.strip() else None
     if props is None:
         return {}

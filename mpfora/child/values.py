@@ -31,8 +31,10 @@ class BadValue(ValueError):
 
 def format_value(value: Any, what: str, limit: int) -> str:
     """The JSON text of `value`. Raises BadValue; `what` is how the text calls the value, e.g. "result"."""
+    if value is None and limit >= len("null"):  # what most handlers return
+        return "null"
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
         size = len(text.encode())
     except Exception as error:  # noqa: BLE001 - the encoder runs the value's own code, which may raise anything
         reason = f"{what}: cannot be written as JSON: {one_line(str(error), 200)}"
@@ -48,7 +50,7 @@ def format_value(value: Any, what: str, limit: int) -> str:
 def parse_value(text: str, what: str) -> Any:
     """The value of a JSON text. Raises BadValue, which names `what`."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise BadValue(f"{what}: not JSON: {one_line(str(error), 200)}; it begins with {cut(text, 60)!r}") from None
 
@@ -68,6 +70,11 @@ def check_message(message: Message) -> None:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+# made once, in the zygote: json.dumps and json.loads with such options make one at each call
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 # -- the place of what is wrong ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import setproctitle
 
 from mpfora import linux, processes, wire
-from mpfora.child import will
+from mpfora.child import entry, will
 from mpfora.child.deadman import Command, Deadman, Dump, Limits, S
 from mpfora.child.leaders import Leader, Leaders
 from mpfora.child.link import Link
@@ -254,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _listen_for_signals(wakeup_fds)
     handlers = _load(link, options)
     _listen_for_signals(wakeup_fds)  # again: the modules may have set handlers of their own
+    entry.make_ready()
     _announce(link, handlers)
     zygote = Zygote(link, SlotTable(options.slots_fd), handlers, wakeup_fds)
     all_dead = zygote.run()
