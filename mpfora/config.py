@@ -41,6 +41,9 @@ class Settings:
     max_tasks  0: no limit
     claim_grace_s   how long a claim that vanished uncleanly is left alone, since its process may be dying
     retry      the policy where a handler has none
+    on_etcd_loss
+               "fence": what runs is dead before its claim can pass to another; "run": it goes on while etcd cannot be
+               reached, and ends when etcd says that its claim is another's. For tasks that may overlap
     """
 
     handlers: tuple[str, ...] = ()
@@ -54,6 +57,7 @@ class Settings:
     memory_limit: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     claim_grace_s: float = 1.0
+    on_etcd_loss: str = "fence"
     retry: Retry = Retry()
 
     def __post_init__(self) -> None:
@@ -80,6 +84,8 @@ class Settings:
             raise SettingsError("--stall-timeout", f"{self.stall_timeout_s:g} s: must be over 0")
         if self.stall_by not in ("beats", "cpu"):
             raise SettingsError("--stall-by", f"{self.stall_by!r}: use 'beats' or 'cpu'")
+        if self.on_etcd_loss not in ("fence", "run"):
+            raise SettingsError("--on-etcd-loss", f"{self.on_etcd_loss!r}: use 'fence' or 'run'")
         if self.memory_limit is not None and self.memory_limit <= 0:
             raise SettingsError("--memory-limit", f"{self.memory_limit}: must be over 0")
         if self.ask_before_s <= self.margin_s:
@@ -106,6 +112,11 @@ class Settings:
     def margin_s(self) -> float:
         """How long before the lease's end every process is killed."""
         return max(1.0, 0.05 * self.lease_ttl_s)
+
+    @property
+    def fences(self) -> bool:
+        """Whether processes end with the lease."""
+        return self.on_etcd_loss == "fence"
 
     @property
     def capacity(self) -> int | None:

@@ -21,7 +21,7 @@ from mpfora.supervisor import events as ev
 from mpfora.supervisor.balance import Balancer, NodeLoad, OpenTask, OwnTask, View
 from mpfora.supervisor.changes import Malformed, NodeCommandPut
 from mpfora.supervisor.claiming import BATCH, Claims
-from mpfora.supervisor.coordinator import Won
+from mpfora.supervisor.coordinator import Lost, Won
 from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.holdings import Holdings
 from mpfora.supervisor.lease import LeasePhase
@@ -34,6 +34,8 @@ from mpfora.supervisor.zygote_care import ZygoteCare
 
 #: between two looks at what the mirror says this node owns
 RECONCILE_S = 5.0
+#: before what is adrift is claimed once more, when nobody knows what became of the claim
+ADRIFT_S = 0.5
 #: between two publications of progress while somebody reads
 PROGRESS_S = 1.0
 
@@ -62,6 +64,7 @@ class Core:
         self._orphans: dict[str, int] = {}
         self._reconcile_at_s = 0.0
         self._progress_at_s: float | None = None
+        self._adrift_at_s = 0.0
         #: others may suspect this node
         self._in_doubt = False
         self._exited = False
@@ -113,6 +116,7 @@ class Core:
             None if self.posture.shutdown else self.zygote.start_at_s,
             self._reconcile_at_s if self.session.membership is Membership.IN else None,
             self._progress_at_s,
+            self._adrift_at_s if self._is_held(now) and self._claimable_adrift() else None,
         )
         return min((at for at in times if at is not None), default=None)
 
@@ -173,7 +177,7 @@ class Core:
         slots = self.holdings.slots.values()
         steps: list[do.Command] = [do.Say("error", f"the lease is gone, with {len(slots)} claims; joining again")]
         for slot in slots:
-            steps += self.holdings.lose(slot)
+            steps += self.holdings.claim_ended(slot)
         return steps
 
     def _session_closed(self, event: ev.SessionClosed, now: ev.Now) -> list[do.Command]:
@@ -260,6 +264,8 @@ class Core:
                 steps += self.holdings.won(answer)
                 if why := self.posture.leave or ("" if self.holdings.rooms() >= 0 else "no room on this node"):
                     self.holdings.give_back(answer.claim.task_id, why)
+            elif isinstance(answer, Lost):
+                steps += self.holdings.claim_denied(answer.task_id)
         return steps
 
     # -- decide ---------------------------------------------------------------------------------------
@@ -270,6 +276,7 @@ class Core:
         steps += self._decide_phase(now)
         steps += self._decide_moves(now)
         steps += self._decide_reconcile(now)
+        steps += self._decide_adrift(now)
         steps += self.holdings.decide(self._site(now))
         self._after_dropping(now)
         steps += self._decide_session(now)
@@ -285,7 +292,7 @@ class Core:
 
     def _decide_session(self, now: ev.Now) -> list[do.Command]:
         may_join = self.zygote.ready and not self.posture.shutdown
-        all_dead = not self.holdings.slots
+        all_dead = not self.settings.fences or not self.holdings.slots
         return self.session.decide(self.posture.member(), now.boot_s, may_join=may_join, all_dead=all_dead)
 
     def _decide_phase(self, now: ev.Now) -> list[do.Command]:
@@ -296,12 +303,13 @@ class Core:
         self._phase = phase
         self.holdings.touch_all()
         if phase is LeasePhase.ASKING:
-            return [do.Say("warning", "no word from the store for long: asking every task to stop and save")]
+            what = "asking every task to stop and save" if self.settings.fences else "tasks run on, and may overlap"
+            return [do.Say("warning", f"no word from the store for long: {what}")]
         return []
 
     def _decide_moves(self, now: ev.Now) -> list[do.Command]:
         if self._is_held(now) and self.moves.due(now.boot_s):
-            own = tuple(self._own_task(slot, now) for slot in self.holdings.slots.values() if not slot.lost)
+            own = tuple(self._own_task(slot, now) for slot in self.holdings.slots.values() if slot.is_held)
             self.moves.plan(self._balancer.choose_releases(self._view(own)))
         steps: list[do.Command] = []
         while (task_id := self.moves.next()) is not None:
@@ -339,9 +347,20 @@ class Core:
                 adopted.append(task.id)
         return _batches(self.claims.adopt(adopted))
 
+    def _decide_adrift(self, now: ev.Now) -> list[do.Command]:
+        """What runs on although its claim has ended is claimed again as soon as etcd can be asked, until it answers."""
+        task_ids = self._claimable_adrift() if self._is_held(now) and now.boot_s >= self._adrift_at_s else []
+        if task_ids:
+            self._adrift_at_s = now.boot_s + ADRIFT_S
+        return _batches(self.claims.adopt(task_ids))
+
+    def _claimable_adrift(self) -> list[str]:
+        flying, known = self.claims.in_flight, self.mirror.tasks
+        return [task_id for task_id in self.holdings.adrift() if task_id not in flying and task_id in known]
+
     def _site(self, now: ev.Now) -> Site:
         phase = self.session.phase(now.boot_s)
-        asking = phase in (LeasePhase.ASKING, LeasePhase.OVERDUE)
+        asking = self.settings.fences and phase in (LeasePhase.ASKING, LeasePhase.OVERDUE)
         return Site(
             node=self.settings.name,
             now=now,

@@ -37,6 +37,8 @@ class Holdings:
         self._timers: Timers[str] = Timers()
         self._dirty: dict[str, None] = {}
         self._next_run = 1
+        #: slots that are adrift
+        self._adrift: dict[str, None] = {}
         #: claims whose slots were dropped since `take_dropped`
         self._dropped: list[Claim] = []
 
@@ -65,8 +67,8 @@ class Holdings:
     def won(self, won: Won) -> list[do.Command]:
         """A claim is ours: hold the task."""
         task_id = won.claim.task_id
-        if task_id in self.slots:
-            return []
+        if (held := self.slots.get(task_id)) is not None:
+            return self._regained(held, won) if held.adrift else []
         named = parse_wants(won.props_json).handler
         is_ours = named is None or named in self.handlers
         handler = named if named is not None and is_ours else next(iter(self.handlers))
@@ -110,8 +112,16 @@ class Holdings:
             if task is not None and task.owner is not None and task.owner.fence == slot.claim.fence:
                 said += _hear(slot, task)
             elif self._mirror.revision >= slot.claim.fence and not slot.giving_back:
-                said += self.lose(slot)
+                said += self._judge(slot, task)
         return said
+
+    def _judge(self, slot: Slot, task: TaskView | None) -> list[do.Command]:
+        """The claim that a slot was made for is not in the mirror."""
+        if task is None or (task.owner is not None and task.owner.node != self._settings.name):
+            return self.lose(slot)
+        if slot.adrift:
+            return []  # the claim under way is won, and its answer comes
+        return self.lose(slot) if task.owner is not None else self.claim_ended(slot)
 
     def lose(self, slot: Slot) -> list[do.Command]:
         """The claim is not ours any more: the process dies at once, and nothing more is written."""
@@ -119,7 +129,41 @@ class Holdings:
         if slot.lost:
             return []
         slot.lost = True
+        self._adrift.pop(slot.task_id, None)
         return [do.Say("warning", "the claim is lost", slot.task_id)]
+
+    def claim_ended(self, slot: Slot) -> list[do.Command]:
+        """The claim is no more, and perhaps nobody's: lost, unless what runs may outlive it."""
+        has_something = slot.process is not Process.NONE or slot.outcome is not None
+        if self._settings.fences or slot.lost or slot.giving_back or not has_something:
+            return self.lose(slot)
+        self._dirty[slot.task_id] = None
+        if slot.adrift:
+            return []
+        slot.adrift, self._adrift[slot.task_id] = True, None
+        slot.writing = slot.write_again_s = None
+        return [do.Say("warning", "the claim has ended; it runs on and is claimed again", slot.task_id)]
+
+    def claim_denied(self, task_id: str) -> list[do.Command]:
+        """A claim was lost to another node, or the task is gone."""
+        slot = self.slots.get(task_id)
+        return self.lose(slot) if slot is not None and slot.adrift else []
+
+    def adrift(self) -> list[str]:
+        """The tasks to be claimed again."""
+        return list(self._adrift)
+
+    def _regained(self, slot: Slot, won: Won) -> list[do.Command]:
+        """The new claim is taken over, unless somebody ran the task meanwhile: then this run is one too many."""
+        slot.adrift = False
+        self._adrift.pop(slot.task_id, None)
+        kept = won.state or TaskState()
+        if won.state_problem or (kept.state, kept.attempt) != (slot.state.state, slot.state.attempt):
+            return self.lose(slot)
+        slot.claim = won.claim
+        self._dirty[slot.task_id] = None
+        said: list[do.Command] = [do.Say("info", "claimed again; its process has gone on", slot.task_id)]
+        return said + (self.compare([slot.task_id]) if self._mirror.revision >= won.claim.fence else [])
 
     def give_back(self, task_id: str, reason: str) -> bool:
         """Stop a task and release it. False: it is not held here."""
@@ -144,7 +188,7 @@ class Holdings:
 
     def refused(self, event: ev.SettleRefused, now: ev.Now) -> list[do.Command]:
         slot = self._writer(event.task_id, event.fence)
-        return [] if slot is None else self.lose(slot)
+        return [] if slot is None else self.claim_ended(slot)
 
     def unknown(self, event: ev.SettleUnknown, now: ev.Now) -> list[do.Command]:
         slot = self._writer(event.task_id, event.fence)
@@ -202,6 +246,7 @@ class Holdings:
     def _drop(self, slot: Slot) -> None:
         if self.slots.get(slot.task_id) is slot:
             del self.slots[slot.task_id]
+            self._adrift.pop(slot.task_id, None)
         self._timers.set(slot.task_id, None)
         self._dropped.append(slot.claim)
 

@@ -62,6 +62,8 @@ class Slot:
     dumping           it was told to be killed with a dump of its stacks, which takes a moment
     not_before_s      boot time before which it is not started
     zygote_losses     zygotes that died under it, one after the other
+    adrift            its claim ended and nobody else is known to have one: it runs on, is claimed again, and nothing is
+                      written or started until that is won. Only where tasks may outlive the lease
     """
 
     claim: Claim
@@ -92,6 +94,7 @@ class Slot:
     dumping: bool = False
     not_before_s: float = 0.0
     zygote_losses: int = 0
+    adrift: bool = False
 
     @property
     def task_id(self) -> str:
@@ -114,9 +117,15 @@ class Slot:
         return isinstance(self.writing, do.Release | do.Finish)
 
     @property
+    def is_held(self) -> bool:
+        """The claim is ours, as far as is known."""
+        return not (self.lost or self.adrift)
+
+    @property
     def over(self) -> bool:
         """Nothing is left to do: the core drops it."""
-        return self.lost and self.process is Process.NONE
+        ends = self.lost or (self.adrift and self.leave)
+        return bool(ends) and self.process is Process.NONE
 
 
 @dataclass(slots=True)
@@ -148,6 +157,8 @@ def advance(slot: Slot, site: Site) -> list[do.Command]:
     if slot.lost:
         return _abandon(slot)
     steps = _steer(slot, site)
+    if slot.adrift:
+        return steps
     if slot.writing is None:
         steps += _settle(slot, site)
     elif slot.write_again_s is not None and site.now.boot_s >= slot.write_again_s:

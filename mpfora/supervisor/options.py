@@ -131,6 +131,12 @@ _OPTIONS = (
         show_default="off",
         help="A task whose process tree uses more is killed; e.g. 2GiB.",
     ),
+    _option(
+        "--on-etcd-loss",
+        type=click.Choice(["fence", "run"]),
+        default="fence",
+        help="When etcd cannot be reached: tasks are dead before others may run them; or go on, and may overlap.",
+    ),
     _option("--balancer", metavar="NAME", default="fair", help="fair, none, or module:attribute."),
     _option("--label", metavar="K=V", multiple=True, help="Published with the node; tasks may ask for it. Repeatable."),
     _option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of the lines on stderr."),
@@ -156,4 +162,5 @@ def make_settings(namespace: str, handlers: tuple[str, ...], options: Mapping[st
         stall_by=options["stall_by"],
         memory_limit=options["memory_limit"],
         labels=parse_labels(options["label"]),
+        on_etcd_loss=options["on_etcd_loss"],
     )

@@ -100,6 +100,6 @@ class Session:
         return min((at for at in times if at is not None), default=None)
 
     def deadline(self) -> list[do.Command]:
-        """What a zygote is to be told: by when its children must be dead."""
+        """What a zygote is to be told: by when its children must be dead; nothing where they may outlive the lease."""
         deadline = self.lease.deadline_s
-        return [] if deadline is None else [do.SetDeadline(deadline)]
+        return [] if deadline is None or not self.settings.fences else [do.SetDeadline(deadline)]

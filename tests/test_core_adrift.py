@@ -1,0 +1,191 @@
+"""--on-etcd-loss run: what runs goes on through an outage, and ends only when etcd says that its claim is another's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core_story import LOST, RELEASED, RESULT_42, ZYGOTE_GONE, Story, claims, kinds
+
+from mpfora.config import Settings, SettingsError
+from mpfora.outcome import Cause
+from mpfora.states import Message, State, TaskState
+from mpfora.supervisor import commands as do
+from mpfora.supervisor import events as ev
+from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, StatePut, TaskGone
+from mpfora.supervisor.coordinator import Lost, Unknown
+
+
+class Adrift(Story):
+    """A node that lets tasks run on. It never tells its zygote a deadline."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(joined=False, on_etcd_loss="run", **settings)
+        assert self.start_zygote() == [do.OpenSession(self.record(), self.settings.lease_ttl_s)]
+        assert self.open_session() == []
+        assert self.reset(MemberPut(self.record())) == []
+        self.renews = False
+
+    def lose_lease(self) -> None:
+        """The lease is gone, a new one is had, and the watch shows both. Leaves the task `t` unowned."""
+        assert kinds(self.tell(ev.LeaseGone())) == ["OpenSession"]
+        assert self.put(MemberGone(self.me), OwnerGone("t", clean=False)) == []
+
+    def rejoin(self) -> do.ClaimTasks:
+        """The session is there again; what is asked for at once."""
+        (asked,) = self.open_session()
+        assert isinstance(asked, do.ClaimTasks)
+        assert self.put(MemberPut(self.record())) == []
+        return asked
+
+
+@pytest.fixture
+def story() -> Adrift:
+    story = Adrift()
+    assert story.hold() == [story.fork()]
+    return story
+
+
+def test_the_setting_is_fence_or_run() -> None:
+    assert Settings(name="n").fences
+    assert not Settings(name="n", on_etcd_loss="run").fences
+    with pytest.raises(SettingsError, match="--on-etcd-loss: 'stop': use 'fence' or 'run'"):
+        Settings(name="n", on_etcd_loss="stop")
+
+
+def test_through_an_outage_nothing_is_asked_killed_or_started(story: Adrift) -> None:
+    assert set(kinds(story.wait(120.0))) == {"Renew"}
+    assert story.heard("tasks run on, and may overlap")
+    assert story.tell(ev.Renewed(story.boot_s, 15.0)) == [], "the lease lived on: nothing has happened"
+    assert story.exits(RESULT_42) == [story.finish(state=story.ended_completed(started=story.wall_s - 120.0))]
+
+
+def test_after_the_lease_is_gone_the_task_is_claimed_again_and_its_process_goes_on(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.rejoin() == claims("t")
+    assert story.wins("t") == []
+    assert story.heard("claimed again; its process has gone on")
+    assert story.exits(RESULT_42) == [story.finish(state=story.ended_completed())], "under the new fence"
+
+
+def test_a_claim_seen_before_its_answer_is_no_reason_to_kill(story: Adrift) -> None:
+    story.lose_lease()
+    story.rejoin()
+    answer = story.won("t")
+    assert story.put(OwnerPut("t", story.me, story.fences["t"])) == []
+    assert story.tell(answer) == []
+    assert story.exits(RESULT_42) == [story.finish(state=story.ended_completed())]
+
+
+def test_what_another_has_claimed_meanwhile_is_killed(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.put(OwnerPut("t", "n2", story.revision + 1)) == [story.kill(Cause.LOST_CLAIM, dump=False)]
+    assert story.open_session() == []
+    assert story.exits(LOST) == []
+    assert story.holds() == []
+
+
+def test_a_claim_lost_to_another_kills(story: Adrift) -> None:
+    story.lose_lease()
+    story.rejoin()
+    assert story.tell(ev.ClaimsAnswered((Lost("t"),))) == [story.kill(Cause.LOST_CLAIM, dump=False)]
+
+
+def test_a_task_that_is_gone_is_killed(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.put(TaskGone("t")) == [story.kill(Cause.LOST_CLAIM, dump=False)]
+
+
+def test_a_claim_that_nobody_knows_of_is_made_again(story: Adrift) -> None:
+    story.renews = True
+    story.lose_lease()
+    assert story.open_session() == [claims("t")]
+    assert story.put(MemberPut(story.record())) == []
+    assert story.wait(5.0) == [], "one claim at a time"
+    assert story.tell(ev.ClaimsAnswered((Unknown("t", "no answer"),))) == [claims("t")]
+    assert story.tell(ev.ClaimsAnswered((Unknown("t", "no answer"),))) == []
+    assert story.wait(0.5) == [claims("t")]
+    assert story.wins("t") == []
+
+
+def test_a_task_that_somebody_ran_meanwhile_is_killed_here_and_then_run_anew(story: Adrift) -> None:
+    story.renews = True
+    story.lose_lease()
+    assert story.open_session() == [claims("t")]
+    assert story.put(MemberPut(story.record())) == []
+    ran = TaskState(attempt=1, node="n2", cause="released")
+    assert story.wins("t", ran) == [story.kill(Cause.LOST_CLAIM, dump=False)]
+    assert story.exits(LOST) == []
+    assert story.wait(11.0) == [claims("t")], "owned and not run: claimed to find out"
+    fence = story.fences["t"]
+    answer = story.won("t", ran)
+    story.fences["t"] = fence
+    assert kinds(story.tell(answer)) == ["Fork"]
+
+
+def test_a_task_that_was_paused_meanwhile_is_killed(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.put(StatePut("t", State.PAUSED)) == []
+    story.rejoin()
+    assert story.wins("t", TaskState(State.PAUSED)) == [story.kill(Cause.LOST_CLAIM, dump=False)]
+
+
+def test_a_run_that_ends_adrift_is_written_under_the_next_claim(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.exits(RESULT_42) == []
+    assert story.rejoin() == claims("t")
+    assert story.wins("t") == [story.finish(state=story.ended_completed())]
+
+
+def test_nothing_is_written_adrift(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.tell(ev.ChildSaved(story.runs["t"], '{"n":1}')) == []
+    story.rejoin()
+    assert story.wins("t") == [story.keep(checkpoint_json='{"n":1}')]
+
+
+def test_a_zygote_that_dies_adrift_leads_to_a_run_under_the_next_claim(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.exits(ZYGOTE_GONE) == []
+    story.rejoin()
+    assert kinds(story.wins("t")) == ["Keep"]
+
+
+def test_a_refused_write_means_adrift_and_not_dead(story: Adrift) -> None:
+    """The lease ran out, and a checkpoint's refusal is the first word of it."""
+    (kept,) = story.tell(ev.ChildSaved(story.runs["t"], '{"n":1}'))
+    assert kept == story.keep(checkpoint_json='{"n":1}')
+    assert story.tell(ev.SettleRefused("t", story.fences["t"])) == [claims("t")]
+    assert story.wins("t") == [story.keep(checkpoint_json='{"n":1}')]
+
+
+def test_an_owner_key_that_somebody_deletes_is_put_again(story: Adrift) -> None:
+    assert story.put(OwnerGone("t", clean=False)) == [claims("t")]
+    assert story.wins("t") == []
+
+
+def test_what_rests_or_waits_is_let_go_with_the_lease() -> None:
+    story = Adrift()
+    story.hold("t", TaskState(State.PAUSED))
+    assert kinds(story.tell(ev.LeaseGone())) == ["OpenSession"]
+    assert story.holds() == []
+
+
+def test_a_release_under_way_is_not_made_up_for(story: Adrift) -> None:
+    assert kinds(story.node_command("stop_task", task="t")) == ["TakeNodeCommand", "AskStop"]
+    assert kinds(story.exits(RELEASED)) == ["Release"]
+    assert kinds(story.tell(ev.LeaseGone())) == ["OpenSession"]
+    assert story.holds() == []
+
+
+def test_a_node_that_leaves_adrift_stops_its_tasks_and_is_gone(story: Adrift) -> None:
+    story.lose_lease()
+    assert story.tell(ev.ShutdownAsked("SIGTERM")) == [story.ask(Message.release(), "the node is shutting down")]
+    assert "Exit" not in kinds(story.tell(ev.SessionFailed("no")))
+    assert story.exits(RELEASED) == [do.Exit(0)]
+
+
+def test_with_fence_the_same_story_ends_in_a_kill() -> None:
+    story = Story()
+    story.hold()
+    assert story.put(OwnerGone("t", clean=False)) == [story.kill(Cause.LOST_CLAIM, dump=False)]
