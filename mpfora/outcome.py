@@ -13,7 +13,6 @@ from typing import Any
 from mpfora.model import Usage
 from mpfora.states import Message, Verb
 
-
 #: of a run whose use was not measured
 UNMEASURED = Usage()
 
@@ -74,12 +73,14 @@ class SaidError:
     text       one line, bounded
     traceback  bounded
     kind       the exception's class as module.qualname
+    kinds      that and the names of its bases, nearest first
     """
 
     text: str
     traceback: str = ""
     kind: str = ""
     at_start: bool = False
+    kinds: tuple[str, ...] = ()
 
 
 Said = SaidResult | SaidMessage | SaidError
@@ -106,6 +107,7 @@ class Outcome:
 
     message    with RELEASED: the transition the handler asked for; with COMPLETED: a COMPLETE that carries the result
     error      one line for people, "" for COMPLETED and RELEASED
+    error_kinds  of a RAISED or START_FAILED: the names of the exception's class and its bases, nearest first
     traceback  of a RAISED
     stack      of every thread where it hung, when it was killed
     """
@@ -114,6 +116,7 @@ class Outcome:
     message: Message | None = None
     error: str = ""
     error_kind: str = ""
+    error_kinds: tuple[str, ...] = ()
     traceback: str = ""
     stack: str = ""
     exit_code: int | None = None
@@ -148,6 +151,7 @@ def classify(said: Said | None, death: Death, stack: str = "", usage: Usage = UN
                 Cause.START_FAILED if said.at_start else Cause.RAISED,
                 error=said.text,
                 error_kind=said.kind,
+                error_kinds=said.kinds or ((said.kind,) if said.kind else ()),
                 traceback=said.traceback,
                 **facts,
             )

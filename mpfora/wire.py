@@ -233,12 +233,16 @@ class ReturnedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised (or could not be set up: at_start). All texts are bounded by the child."""
+    """The handler raised (or could not be set up: at_start). All texts are bounded by the child.
+
+    kinds  the names of the exception's class and of its bases, nearest first
+    """
 
     text: str
     traceback: str
     kind: str
     at_start: bool = False
+    kinds: list[str] = field(default_factory=list)
 
 
 Frame = (

@@ -35,6 +35,26 @@ def test_an_exception() -> None:
     assert failed.traceback.count("File") == 1, "our own frames are not shown"
 
 
+class Bottom(LookupError, OSError):
+    pass
+
+
+def test_the_classes_of_an_exception() -> None:
+    lookup, os_error, base = (
+        "builtins.LookupError",
+        "builtins.OSError",
+        ["builtins.Exception", "builtins.BaseException"],
+    )
+    assert run(raises(Bottom)).failed.kinds == ["test_child_failures.Bottom", lookup, os_error, *base]
+    deep: type[Exception] = Bottom
+    for n in range(1000):
+        deep = type(f"Deep{n}", (deep,), {})
+    kinds = run(raises(lambda: deep())).failed.kinds
+    assert kinds[0] == "test_child_failures.Deep999"
+    assert kinds[-2:] == base
+    assert len(kinds) < 40
+
+
 def test_an_exception_with_its_causes() -> None:
     def handler(task: Task, ctx: Context) -> None:
         try:

@@ -213,3 +213,21 @@ def test_a_fault_is_answered_by_sleep_or_failure() -> None:
     one = TaskState(State.FAULT, errors=(TaskError(NOW, "x"),))
     assert answer_fault(one, PLAIN, NOW, random.Random(1)) == replace(one, state=State.SLEEPING, until=NOW + 1)
     assert answer_fault(one, Retry(max_errors=1), NOW, random.Random(1)).state is State.FAILED
+
+
+# -- kinds of errors ------------------------------------------------------------------------------
+
+OS_ERROR = classify(SaidError("no", kind="m.No", kinds=("m.No", "builtins.OSError")), Death(exit_code=1))
+
+
+def test_an_exception_that_is_not_to_be_retried_fails_the_task_at_once() -> None:
+    state = end(OS_ERROR, retry=Retry(fail_on=OSError)).state
+    assert state.state is State.FAILED
+    assert [error.text for error in state.errors] == ["no", "not tried again: m.No is in fail_on (builtins.OSError)"]
+    assert end(OS_ERROR, retry=Retry(retry_on=OSError)).state.state is State.SLEEPING
+
+
+def test_errors_of_a_budget_are_kept_as_long_as_they_count() -> None:
+    policy = Retry(max_errors=8, budgets={"stalled": 30})
+    old = tuple(TaskError(NOW - n, "no", "stalled") for n in range(29, 0, -1))
+    assert len(end(RAISED, state=TaskState(errors=old), retry=policy).state.errors) == 30

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
-from mpfora.retry import MAX_ERRORS, METAFORA, GiveUp, Retry, TryAgain, next_try
+from mpfora.retry import MAX_ERRORS, METAFORA, GiveUp, Retry, TryAgain, next_try, parse_retry
+from mpfora.states import TaskError
+
+
+def errors_at(*times: float, cause: str = "raised") -> list[TaskError]:
+    return [TaskError(at, "no", cause) for at in times]
 
 
 def delay(policy: Retry, errors: int, now: float = 1000.0) -> float | str:
     """After that many errors, all of them just now; the reason where it gives up."""
-    match next_try(policy, [now] * errors, now, random.Random(1)):
+    match next_try(policy, errors_at(*[now] * errors), now, random.Random(1)):
         case TryAgain(until):
             return until - now
         case GiveUp(reason):
@@ -32,13 +38,13 @@ def test_the_last_error_that_is_allowed_and_the_first_that_is_not() -> None:
 
 def test_old_errors_do_not_count() -> None:
     policy = Retry(max_errors=2, within="10s", jitter=0)
-    assert next_try(policy, [89.9, 90.0, 100.0], 100.0, random.Random(1)) == TryAgain(101.0)
-    assert isinstance(next_try(policy, [90.1, 100.0], 100.0, random.Random(1)), GiveUp)
+    assert next_try(policy, errors_at(89.9, 90.0, 100.0), 100.0, random.Random(1)) == TryAgain(101.0)
+    assert isinstance(next_try(policy, errors_at(90.1, 100.0), 100.0, random.Random(1)), GiveUp)
 
 
 def test_jitter_varies_a_delay_by_its_part_and_no_more() -> None:
     policy = Retry(delay=100, jitter=0.1, max_delay=1000)
-    delays = [next_try(policy, [0.0], 0.0, random.Random(seed)) for seed in range(200)]
+    delays = [next_try(policy, errors_at(0.0), 0.0, random.Random(seed)) for seed in range(200)]
     untils = [again.until for again in delays if isinstance(again, TryAgain)]
     assert len(untils) == 200
     assert 90 <= min(untils) < 93
@@ -77,3 +83,112 @@ def test_durations_may_be_texts() -> None:
 def test_what_cannot_be_meant_is_refused_by_name(fields: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Retry(**fields)  # type: ignore[arg-type]
+
+
+# -- kinds of errors -------------------------------------------------------------------------------
+
+
+def answer(policy: Retry, *causes: str, kinds: tuple[str, ...] = ()) -> str:
+    """After errors of these causes, the last one the newest: "again", or why not."""
+    errors = [TaskError(1000.0, "no", cause) for cause in causes]
+    verdict = next_try(policy, errors, 1000.0, random.Random(1), kinds)
+    return verdict.reason if isinstance(verdict, GiveUp) else "again"
+
+
+def test_a_budget_counts_its_own_errors_and_no_others() -> None:
+    policy = Retry(max_errors=3, budgets={"memory_limit": 2})
+    assert answer(policy, "memory_limit") == "again"
+    assert answer(policy, "raised", "raised", "memory_limit") == "again"
+    assert answer(policy, "memory_limit", "raised", "memory_limit") == (
+        "exceeded error rate: 2 memory_limit errors within 14400 s"
+    )
+    assert answer(policy, "raised", "memory_limit", "raised") == "again"
+    assert answer(policy, "raised", "raised", "memory_limit", "stalled").startswith("exceeded error rate: 3 errors")
+
+
+def test_the_delays_of_one_budget_do_not_grow_with_another_s_errors() -> None:
+    policy = Retry(budgets={"memory_limit": 5}, jitter=0)
+    errors = [*errors_at(0, 0, 0), *errors_at(0, cause="memory_limit")]
+    assert next_try(policy, errors, 0.0, random.Random(1)) == TryAgain(1.0)
+
+
+def test_what_is_not_the_task_s_doing_does_not_count() -> None:
+    assert answer(Retry(max_errors=2), "zygote_lost", "node_lost", "raised") == "again"
+
+
+class Refused(OSError):
+    pass
+
+
+KINDS = ("test_retry.Refused", "builtins.OSError", "builtins.Exception", "builtins.BaseException")
+
+
+@pytest.mark.parametrize("named", [Refused, OSError, "OSError", "builtins.OSError", ["ValueError", Refused]])
+def test_exceptions_are_known_by_class_base_or_name(named: object) -> None:
+    assert answer(Retry(retry_on=named), "raised", kinds=KINDS) == "again"  # type: ignore[arg-type]
+    assert answer(Retry(fail_on=named), "raised", kinds=KINDS).startswith(  # type: ignore[arg-type]
+        "not tried again: test_retry.Refused is in fail_on ("
+    )
+
+
+def test_what_is_not_in_retry_on_fails_at_once_if_it_is_an_exception() -> None:
+    policy = Retry(retry_on=[ValueError, "json.JSONDecodeError"])
+    assert answer(policy, "raised", kinds=KINDS) == (
+        "not tried again: test_retry.Refused is not in retry_on (builtins.ValueError, json.JSONDecodeError)"
+    )
+    assert answer(policy, "signalled") == "again"
+    assert answer(Retry(retry_on=OSError, fail_on=Refused), "raised", kinds=KINDS).startswith("not tried again")
+
+
+def test_a_script_s_classes_have_two_names() -> None:
+    for kind, name in (("__mp_main__.No", "__main__.No"), ("__main__.No", "__mp_main__.No")):
+        assert answer(Retry(fail_on=name), "raised", kinds=(kind,)).startswith("not tried again")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"budgets": {"memory": 2}}, "'memory' is no cause of errors: there are raised, exited"),
+        ({"budgets": {"stalled": 0}}, "budgets.stalled=0"),
+        ({"budgets": {"stalled": 995}}, f"at most {MAX_ERRORS}"),
+        ({"budgets": [1]}, "budgets="),
+        ({"retry_on": int}, "retry_on"),
+        ({"fail_on": ["not a name"]}, "fail_on"),
+        ({"fail_on": 5}, "fail_on"),
+        ({"max_errors": 2.5}, "max_errors=2.5"),
+        ({"jitter": "x"}, "jitter='x'"),
+    ],
+)
+def test_kinds_that_cannot_be_meant_are_refused_by_name(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Retry(**fields)  # type: ignore[arg-type]
+
+
+# -- as JSON ---------------------------------------------------------------------------------------
+
+
+def test_an_object_replaces_the_fields_that_it_names() -> None:
+    over = Retry(max_errors=3, delay=5, fail_on=OSError)
+    assert parse_retry({"delay": "1m", "budgets": {"stalled": 1}}, over) == Retry(
+        max_errors=3, delay=60, fail_on=OSError, budgets={"stalled": 1}
+    )
+    assert parse_retry({"delay": None}, over) == parse_retry({}, over) == over
+    assert parse_retry("metafora", over) == METAFORA
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (5, "retry: 5 is no policy"),
+        ("metaphora", "retry: 'metaphora' is no policy"),
+        ({"max_error": 3}, "retry.max_error: there is no such field; there are max_errors, within"),
+        ({"max_errors": "3"}, "retry.max_errors: a whole number from 1"),
+        ({"delay": "soon"}, "retry.delay: 'soon' is no duration"),
+        ({"budgets": {"memory": 1}}, "retry.budgets: 'memory' is no cause"),
+        ({"retry_on": [5]}, "retry.retry_on: 5 is neither"),
+        ({"jitter": "x"}, "retry.jitter: a number is needed"),
+    ],
+)
+def test_a_bad_object_is_refused_by_the_name_of_its_field(value: object, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+        parse_retry(value, Retry())

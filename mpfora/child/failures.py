@@ -17,6 +17,8 @@ from mpfora import wire
 TEXT_BYTES = 1024
 TRACEBACK_BYTES = 16 * 1024
 _KIND_BYTES = 256
+#: of a class's bases so many are named
+_BASES = 32
 #: of a traceback that is too long, so much of the beginning is kept, and the rest of the room is the end's
 _HEAD_BYTES = 5 * 1024
 #: of one entry of a traceback: the exception's text is one, and may be long
@@ -40,12 +42,21 @@ def describe(error: BaseException, *, at_start: bool = False) -> wire.Failed:
     shown = kind.removeprefix("builtins.")
     message = _message(error)
     text = one_line(f"{shown}: {message}" if message else shown)
-    return wire.Failed(text, _traceback(error, text), kind, at_start)
+    return wire.Failed(text, _traceback(error, text), kind, at_start, kinds_of(error))
 
 
 def kind_of(error: BaseException) -> str:
     """module.qualname of an exception's class, read past whatever its metaclass says of itself."""
     return class_name(type(error))
+
+
+def kinds_of(error: BaseException) -> list[str]:
+    """The names of an exception's class and its bases, nearest first, without running code of theirs. The last ones,
+    which every exception has, are always there."""
+    bases = type.__dict__["__mro__"].__get__(type(error))
+    if len(bases) > _BASES:
+        bases = (*bases[: _BASES - 3], *bases[-3:])
+    return [class_name(cls) for cls in bases if cls is not object]
 
 
 def class_name(cls: type) -> str:

@@ -57,7 +57,8 @@ def conclude(
     if outcome.message is not None:
         return _as_told(state, outcome, outcome.message, asked, retry, now, rng)
     if outcome.is_task_error:
-        return _after_error(_with_error(state, outcome, now, retry), asked, retry, now, rng)
+        erred = _with_error(state, outcome, now, retry)
+        return _after_error(erred, asked, retry, now, rng, outcome.error_kinds)
     return _as_asked(state, asked) or Ending(state)
 
 
@@ -78,7 +79,7 @@ def _as_told(
         after = next_state(state, chosen)
     except InvalidMessage as error:
         told = replace(outcome, cause=Cause.RAISED, error=f"the handler returned an invalid message: {error}")
-        return _after_error(_with_error(state, told, now, retry), asked, retry, now, rng)
+        return _after_error(_with_error(state, told, now, retry), asked, retry, now, rng, ())
     return Ending(after, message.checkpoint_json, give_back=chosen.verb in _NO_TRANSITION)
 
 
@@ -90,17 +91,22 @@ def _chosen(message: Message, asked: Message | None) -> Message:
     return asked if asked.verb is Verb.KILL or message.verb in _NO_TRANSITION else message
 
 
-def _after_error(state: TaskState, asked: Message | None, retry: Retry, now: float, rng: random.Random) -> Ending:
+def _after_error(
+    state: TaskState, asked: Message | None, retry: Retry, now: float, rng: random.Random, kinds: tuple[str, ...]
+) -> Ending:
     """A command that was waiting for the end is carried out; otherwise the policy decides."""
     if asked is not None and asked.verb is not Verb.RELEASE:
         return Ending(next_state(state, asked))
     fault = replace(state, state=State.FAULT, until=None)
-    return Ending(answer_fault(fault, retry, now, rng), give_back=asked is not None)
+    return Ending(answer_fault(fault, retry, now, rng, kinds), give_back=asked is not None)
 
 
-def answer_fault(fault: TaskState, retry: Retry, now: float, rng: random.Random) -> TaskState:
-    """Where a task in `fault` goes: asleep until it is tried again, or failed. Its newest error is in its errors."""
-    match next_try(retry, [error.at for error in fault.errors], now, rng):
+def answer_fault(
+    fault: TaskState, retry: Retry, now: float, rng: random.Random, kinds: tuple[str, ...] = ()
+) -> TaskState:
+    """Where a task in `fault` goes: asleep until it is tried again, or failed. Its newest error is the last of its
+    errors; `kinds` are the classes of that, if it was an exception."""
+    match next_try(retry, fault.errors, now, rng, kinds):
         case GiveUp(reason):
             failed = next_state(fault, Message(Verb.ERROR))
             return replace(failed, errors=_bounded((*failed.errors, TaskError(now, reason)), retry))
@@ -128,7 +134,7 @@ def _with_error(state: TaskState, outcome: Outcome, now: float, retry: Retry) ->
 
 def _bounded(errors: tuple[TaskError, ...], retry: Retry) -> tuple[TaskError, ...]:
     """As many as the policy counts, and no more than it takes to tell what happened."""
-    kept = errors[-max(ERRORS_WHOLE, retry.max_errors) :]
+    kept = errors[-max(ERRORS_WHOLE, retry.most_errors) :]
     old, new = kept[:-ERRORS_WHOLE], kept[-ERRORS_WHOLE:]
     lines = (TaskError(error.at, error.text.partition("\n")[0][:ERROR_LINE_LIMIT], error.cause) for error in old)
     return (*lines, *new)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from mpfora.config import Settings, SettingsError
+from mpfora.retry import METAFORA, Retry, parse_retry
 from mpfora.units import parse_duration, parse_size
 
 
@@ -49,8 +50,51 @@ def read_config(ctx: click.Context, param: click.Parameter, path: str | None) ->
         if name not in known:
             choices = ", ".join(sorted(n.replace("_", "-") for n in known))
             raise click.UsageError(f"--config {path}: unknown setting {key!r}; there are: {choices}")
-        defaults[name] = [f"{k}={v}" for k, v in value.items()] if isinstance(value, Mapping) else value
+        defaults[name] = _pairs(value) if isinstance(value, Mapping) else value
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A TOML table as the KEY=VALUE texts that the flag of its name takes."""
+    pairs: list[str] = []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            pairs += _pairs(value, f"{prefix}{key}.")
+        else:
+            pairs.append(f"{prefix}{key}={','.join(map(str, value)) if isinstance(value, list) else value}")
+    return pairs
+
+
+def parse_retry_option(texts: tuple[str, ...]) -> Retry:
+    """FIELD=VALUE pairs over the default policy, or the name "metafora" first. Raises SettingsError."""
+    policy, fields, budgets = Retry(), dict[str, Any](), dict[str, Any]()
+    for text in texts:
+        key, equals, value = text.partition("=")
+        field = key.strip().replace("-", "_")
+        if text == "metafora":
+            policy = METAFORA
+        elif not equals:
+            raise SettingsError("--retry", f"{text!r}: write FIELD=VALUE, or metafora")
+        elif field.startswith("budgets."):
+            budgets[field.removeprefix("budgets.")] = _number(value)
+        elif field in ("retry_on", "fail_on"):
+            fields[field] = [name.strip() for name in value.split(",") if name.strip()]
+        else:
+            fields[field] = value if field in ("within", "delay", "max_delay") else _number(value)
+    try:
+        return parse_retry(fields | ({"budgets": budgets} if budgets else {}), policy, "retry")
+    except ValueError as error:
+        raise SettingsError("--retry", str(error).removeprefix("retry.")) from None
+
+
+def _number(text: str) -> int | float | str:
+    """A number where the text is one; what is none is refused where it is used."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def parse_labels(texts: tuple[str, ...]) -> dict[str, str]:
@@ -139,6 +183,13 @@ _OPTIONS = (
     ),
     _option("--balancer", metavar="NAME", default="fair", help="fair, none, or module:attribute."),
     _option("--label", metavar="K=V", multiple=True, help="Published with the node; tasks may ask for it. Repeatable."),
+    _option(
+        "--retry",
+        metavar="FIELD=VALUE",
+        multiple=True,
+        help="The retry policy where neither task nor handler has one: max_errors, within, delay, factor, max_delay,"
+        " jitter, budgets.CAUSE, retry_on, fail_on; or metafora. Repeatable; a [retry] table in --config.",
+    ),
     _option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of the lines on stderr."),
     _option(
         "--log-level",
@@ -162,5 +213,6 @@ def make_settings(namespace: str, handlers: tuple[str, ...], options: Mapping[st
         stall_by=options["stall_by"],
         memory_limit=options["memory_limit"],
         labels=parse_labels(options["label"]),
+        retry=parse_retry_option(options["retry"]),
         on_etcd_loss=options["on_etcd_loss"],
     )

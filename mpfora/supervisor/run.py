@@ -31,6 +31,8 @@ CHILD_FRAME = 8 * 1024 * 1024
 _READ = 64 * 1024
 #: what is still read of the socket when a run has ended
 _DRAIN = 16 * 1024 * 1024
+#: names of classes that an exception is of
+_KINDS = 64
 #: frames that a child does not read are kept up to this
 _UNSENT = 64 * 1024
 
@@ -189,8 +191,14 @@ def _said(frame: wire.Frame) -> Said:
             texts = (frame.text, frame.traceback, frame.kind)
             if not all(isinstance(text, str) for text in texts):
                 raise wire.FrameError(f"a Failed frame with fields that are no text: {str(texts)[:80]}")
-            return SaidError(*texts, at_start=frame.at_start is True)
+            return SaidError(*texts, at_start=frame.at_start is True, kinds=_kinds(frame.kinds))
     raise wire.FrameError(f"a {type(frame).__name__} frame, which no child sends")
+
+
+def _kinds(kinds: object) -> tuple[str, ...]:
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+        raise wire.FrameError("a Failed frame whose kinds are no list of names")
+    return tuple(kinds[:_KINDS])
 
 
 def _message(frame: wire.ReturnedMessage) -> Message:

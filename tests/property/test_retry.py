@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfora.retry import GiveUp, Retry, TryAgain, next_try
+from mpfora.states import TaskError
 
 NOW = 1e6
 POLICIES = st.builds(
@@ -23,7 +24,7 @@ AGES = st.lists(st.floats(0, 2e5), min_size=1, max_size=40)
 
 
 def ask(policy: Retry, ages: list[float], seed: int = 1) -> TryAgain | GiveUp:
-    return next_try(policy, [NOW - age for age in ages], NOW, random.Random(seed))
+    return next_try(policy, [TaskError(NOW - age, "no") for age in ages], NOW, random.Random(seed))
 
 
 @given(POLICIES, AGES)
