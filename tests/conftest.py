@@ -10,6 +10,11 @@ import pytest
 from etcd_server import EtcdServer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--seeds N: how many lives tests/property/test_cluster.py runs."""
+    parser.addoption("--seeds", type=int, default=800, help="lives of the simulated cluster")
+
+
 @pytest.fixture(scope="session")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
     """One etcd for all tests of the run; each works in a namespace of its own. Tests that break it start their own."""

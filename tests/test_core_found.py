@@ -62,7 +62,9 @@ def test_a_process_that_does_not_die_keeps_a_node_out_of_the_cluster_for_a_few_s
     assert story.wait(0.2) == [do.OpenSession(story.record(), 15.0)]
 
 
-def test_a_task_that_was_given_back_before_the_watch_showed_the_claim_is_not_claimed_until_it_shows_the_release() -> None:
+def test_a_task_that_was_given_back_before_the_watch_showed_the_claim_is_not_claimed_until_it_shows_the_release() -> (
+    None
+):
     story = Story()
     assert story.put(TaskPut("t")) == [claims("t")]
     won = story.won("t")

@@ -68,7 +68,9 @@ class Checkers:
         others = self.live.setdefault(proc.task, [])
         if others and not self.is_excused(proc.task, "overlap"):
             self.say("two at once", f"{_name(proc)} starts while {_name(others[0])} lives")
-        if proc.fence < evidence.last_fence or (proc.fence == evidence.last_fence and proc.machine != evidence.last_node):
+        if proc.fence < evidence.last_fence or (
+            proc.fence == evidence.last_fence and proc.machine != evidence.last_node
+        ):
             self.say("fences only grow", f"{_name(proc)} after fence {evidence.last_fence} on {evidence.last_node}")
         is_its = book.owner is not None and book.owner.fence == proc.fence
         if not (is_its or evidence.deleted or self.is_excused(proc.task, "claim")):

@@ -125,7 +125,9 @@ class Cluster(Surroundings):
     def _revision(self, writer: str, revision: object) -> None:
         if self._trace is not None:
             events = revision.events  # type: ignore[attr-defined]
-            rows = "; ".join(f"{'del' if e.deleted else 'put'} {e.key} {e.value.decode(errors='replace')}" for e in events)
+            rows = "; ".join(
+                f"{'del' if e.deleted else 'put'} {e.key} {e.value.decode(errors='replace')}" for e in events
+            )
             self.note(f"rev {revision.revision} by {writer}: {rows}")  # type: ignore[attr-defined]
         self.checks.changed(writer, revision)  # type: ignore[arg-type]
 
@@ -302,8 +304,14 @@ class Cluster(Surroundings):
         troubles = [
             fault
             for fault in self.scenario.faults
-            if fault.kind != "revoke" and now - fault.for_s - 1.0 < fault.at < now + 2.0
+            if fault.kind == "leader" or (fault.node == machine.name and fault.kind not in ("revoke", "compact"))
+            if now - fault.for_s - 1.0 < fault.at < now + 2.0
         ]
+        # who lists the namespace anew does not know which claims have just vanished uncleanly
+        starts = [plan.starts_at for plan in self.scenario.nodes]
+        starts += [fault.at + fault.for_s for fault in self.scenario.faults if fault.kind == "kill_supervisor"]
+        if any(now - 2.0 < at < now + 2.0 for at in starts):
+            return False
         is_good = not (weather.loss or weather.slow or weather.stall) and machine.link.back and self.etcd.has_leader
         return is_good and not troubles and supervisor is not None and machine.zygote is not None
 

@@ -193,5 +193,3 @@ def draw_act(rng: random.Random, kind: str, *, stop_timeout_s: float) -> Act:
         dump_s=rng.choice((0.005, 0.05, None)),
         sleep_s=rng.choice((0.1, 1.0, 5.0)),
     )
-
-

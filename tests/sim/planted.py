@@ -155,22 +155,22 @@ def no_reconcile() -> list[Patch]:
     ]
 
 
-#: (the fault, the kinds of violation of which one at least must be told)
-FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...]]] = {
-    fault.__name__: (fault, kinds)
-    for fault, kinds in (
-        (late_deadline, ("beyond its lease", "two at once")),
-        (no_fence, ("write without its fence",)),
-        (no_fence_at_all, ("write without its fence",)),
-        (lost_claim_is_open, ("claims without end", "a node misbehaves", "too many attempts")),
-        (prefix_without_slash, ("prefix without its slash", "a task disappears")),
-        (renewal_from_its_answer, ("beyond its lease", "two at once")),
-        (no_grace, ("two at once",)),
-        (death_before_the_tree, ("released alive", "two at once")),
-        (commands_twice, ("a command twice", "no rest", "does not settle")),
-        (forks_when_overdue, ("beyond its lease", "two at once", "started without a claim")),
-        (release_while_it_lives, ("released alive", "two at once")),
-        (no_reconcile, ("does not settle",)),
+#: name -> (the fault, the kinds of violation of which one at least must be told, the kind of life that shows it)
+FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
+    fault.__name__: (fault, kinds, profile)
+    for fault, kinds, profile in (
+        (late_deadline, ("beyond its lease", "two at once"), "lease"),
+        (no_fence, ("write without its fence",), "all"),
+        (no_fence_at_all, ("write without its fence",), "all"),
+        (lost_claim_is_open, ("claims without end",), "all"),
+        (prefix_without_slash, ("prefix without its slash", "a task disappears"), "all"),
+        (renewal_from_its_answer, ("beyond its lease", "two at once"), "probe"),
+        (no_grace, ("two at once",), "store"),
+        (death_before_the_tree, ("released alive", "two at once"), "processes"),
+        (commands_twice, ("does not settle",), "all"),
+        (forks_when_overdue, ("beyond its lease", "two at once", "started without a claim"), "lease"),
+        (release_while_it_lives, ("released alive", "two at once"), "all"),
+        (no_reconcile, ("does not settle",), "network"),
     )
 }
 

@@ -17,8 +17,8 @@ from mpfora.supervisor import effects, key_changes, namespace_watch, store_coord
 from mpfora.supervisor.changes import Changes
 
 from . import liveness
-from .cluster import Cluster
 from .clock import Host, Shim
+from .cluster import Cluster
 from .scenario import Scenario, draw
 
 #: how often the liveness phase looks, and how long all may take besides what the scenario's own time-outs add

@@ -20,7 +20,8 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
         "kill_supervisor", "stop_supervisor", "kill_zygote", "stop_zygote", "power_off", "shut_down", "hurry",
         "no_forks", "no_zygotes", "busy", "kill_both",
     ),
-    "store": ("leader", "compact", "revoke", "revoke", "cut", "kill_supervisor"),
+    # what etcd itself does to a cluster on a good network
+    "store": ("revoke", "revoke", "revoke", "compact", "leader", "kill_supervisor"),
     # what tries the lease's arithmetic: handlers that do not obey, and nodes that cannot renew
     "lease": ("cut", "cut_out", "cut_back", "stop_supervisor", "leader", "cut", "stop_supervisor"),
     "all": (
@@ -115,8 +116,8 @@ class Drawer:
     def draw(self) -> Scenario:
         rng = self.rng
         profile = self.profile or rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-        ttl_s = rng.choice((3.0, 3.0, 5.0, 15.0) if profile == "lease" else (3.0, 3.0, 5.0, 10.0, 15.0))
-        stop_timeout_s = rng.choice((0.5, 2.0, 5.0))
+        ttl_s = rng.choice((3.0, 5.0, 15.0, 15.0) if profile == "lease" else (3.0, 3.0, 5.0, 10.0, 15.0))
+        stop_timeout_s = rng.choice((2.0, 5.0, 5.0) if profile == "lease" else (0.5, 2.0, 5.0))
         safety_s = rng.uniform(8.0, 25.0)
         nodes = self._nodes()
         if profile == "lease":
@@ -190,10 +191,10 @@ class Drawer:
 
     def _weather(self, profile: str) -> Weather:
         rng = self.rng
-        if profile in ("calm", "processes"):
+        if profile in ("calm", "processes", "store"):
             return Weather(lag_s=rng.choice((0.001, 0.02, 0.1)))
         if profile == "lease":
-            return Weather(slow=rng.choice((0.0, 0.3)), slow_s=3.0)
+            return Weather(slow=rng.choice((0.0, 0.5)), slow_s=3.0)
         return Weather(
             delay_s=rng.choice((0.001, 0.01, 0.05)),
             loss=rng.choice((0.0, 0.0, 0.02, 0.1)),
@@ -230,9 +231,9 @@ class Drawer:
         for _ in range(rng.choice((1, 2, 3, 5, 8))):
             kind = rng.choice(kinds)
             at = rng.uniform(0.5, safety_s)
-            spans = (0.8, 1.2, 2.0) if profile == "lease" else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
+            spans = (0.8, 1.2, 1.6) if profile == "lease" else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
             for_s = rng.choice(spans) * ttl_s * (0.5 + rng.random())
-            faults.append(Fault(at, kind, rng.choice(nodes).name, min(for_s, 20.0)))
+            faults.append(Fault(at, kind, rng.choice(nodes).name, min(for_s, 25.0)))
         return tuple(sorted(faults, key=lambda fault: fault.at))
 
 

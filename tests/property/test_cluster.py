@@ -1,0 +1,67 @@
+"""Proof by simulation: thousands of lives of a cluster, and what they must never show. See tests/sim.
+
+A failing seed tells how to run it again. `pytest tests/property/test_cluster.py --seeds 20000` runs more.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sim import planted, probes, runner
+from sim.pool import run_many
+
+REPOSITORY = Path(__file__).parents[2]
+#: seeds until which a planted fault must be seen
+PLANTED_SEEDS = 120
+
+
+@pytest.mark.timeout(600)
+def test_no_seed_shows_what_must_not_be(request: pytest.FixtureRequest) -> None:
+    tally = run_many(range(request.config.getoption("--seeds")))
+    print(tally)
+    assert not tally.failed, "\n\n".join(map(str, tally.failed[:3])) + f"\n{tally}"
+    # without faults a claim is tried by one node, once
+    assert tally.attempts <= 1.02 * tally.claims
+
+
+@pytest.mark.parametrize("fault", planted.FAULTS)
+def test_a_planted_fault_is_seen(fault: str) -> None:
+    _, kinds, profile = planted.FAULTS[fault]
+    with planted.planted(fault):
+        for seed in range(PLANTED_SEEDS):
+            told = [violation.split(":")[0] for violation in run_one(seed, profile).violations]
+            if set(told) & set(kinds):
+                return
+    pytest.fail(f"{fault}: not seen in {PLANTED_SEEDS} seeds of {profile}")
+
+
+def run_one(seed: int, profile: str) -> runner.Verdict:
+    if profile == "probe":
+        return runner.run_scenario(probes.slow_then_cut(seed))
+    return runner.run(seed, profile=profile)
+
+
+def test_the_same_seed_is_the_same_life_whatever_hashes_are() -> None:
+    first, second = (digests(hash_seed) for hash_seed in ("1", "2"))
+    assert first == second
+    assert len(set(first)) == 10
+
+
+def digests(hash_seed: str) -> list[str]:
+    """Of everything that happens in ten lives, in an interpreter of its own."""
+    program = (
+        "import hashlib; from tests.sim.runner import run\n"
+        "for seed in range(10):\n"
+        "    lines = []; run(seed, lines.append)\n"
+        "    print(hashlib.sha256('\\n'.join(lines).encode()).hexdigest())"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
