@@ -1,7 +1,8 @@
 """`python -m mpfora.supervisor [HANDLER ...]`: a node, from the command line.
 
 Exit codes: 0 stopped in order; 2 bad usage or configuration; 3 etcd not reachable at start; 4 the node's name is
-taken; 5 a handler cannot be imported.
+taken; 5 a handler cannot be imported; 6 the store cannot be followed any more (its history went back, or the right to
+read it was taken away); 1 a bug.
 """
 
 from __future__ import annotations

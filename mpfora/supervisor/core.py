@@ -68,6 +68,8 @@ class Core:
         #: others may suspect this node
         self._in_doubt = False
         self._exited = False
+        #: what it exits with in the end
+        self._exit = do.Exit(0)
         self._absorbers: dict[type, Absorber] = {
             ev.Tick: _nothing,
             ev.ShutdownAsked: self._shutdown_asked,
@@ -124,6 +126,8 @@ class Core:
 
     def _shutdown_asked(self, event: ev.ShutdownAsked, now: ev.Now) -> list[do.Command]:
         self.posture.shut_down(now.boot_s)
+        if event.code and not self._exit.code:
+            self._exit = do.Exit(event.code, event.why)
         self.holdings.give_all_back(self.posture.leave)
         hurry = self.posture.shutdown is Shutdown.AT_ONCE
         tasks = len(self.holdings.slots)
@@ -182,18 +186,34 @@ class Core:
 
     def _session_closed(self, event: ev.SessionClosed, now: ev.Now) -> list[do.Command]:
         self.session.left()
-        return [do.Exit(0)]
+        return [self._exit]
 
     # -- absorb: the cluster --------------------------------------------------------------------------
 
     def _watch_failed(self, event: ev.WatchFailed, now: ev.Now) -> list[do.Command]:
         """Blind, a node must not go on: it leaves in order."""
-        said = do.Say("error", f"the watch ended: {event.error}")
+        return self._give_up(f"the watch ended: {event.error}", now)
+
+    def _went_back(self, revision: int, now: ev.Now) -> list[do.Command]:
+        """The store's data are those of an earlier time: fences would be given out twice, and what is held here was
+        claimed in a history that is gone."""
+        return self._give_up(
+            f"the store's history went back from revision {self.mirror.revision} to {revision}: its data were restored"
+            " from a backup or wiped. Fences would be given out a second time. Restore with a higher revision"
+            " (etcdutl snapshot restore --bump-revision), or make sure that nothing trusts older fences, and start"
+            " the nodes again",
+            now,
+        )
+
+    def _give_up(self, why: str, now: ev.Now) -> list[do.Command]:
+        said = do.Say("error", why)
         if self.posture.shutdown:
             return [said]
-        return [said, *self._shutdown_asked(ev.ShutdownAsked("the watch ended"), now)]
+        return [said, *self._shutdown_asked(ev.ShutdownAsked(why, 6), now)]
 
     def _cluster_changed(self, event: ev.ClusterChanged, now: ev.Now) -> list[do.Command]:
+        if event.changes.revision < self.mirror.revision:
+            return self._went_back(event.changes.revision, now)
         is_new = event.changes.reset and self.mirror.revision > 0
         touched = self.mirror.absorb(event.changes)
         self._doubt(touched, is_new)
@@ -427,7 +447,7 @@ class Core:
             return self._leave_anyway(now)
         if self.holdings.slots or self.claims.in_flight:
             return self._leave_anyway(now)
-        return self.session.leave() if self.session.membership is Membership.IN else [do.Exit(0)]
+        return self.session.leave() if self.session.membership is Membership.IN else [self._exit]
 
     def _leave_anyway(self, now: ev.Now) -> list[do.Command]:
         """A shutdown is bounded, whatever does not answer: what is left ends with the lease."""
@@ -435,7 +455,7 @@ class Core:
         if ends is None or now.boot_s < ends:
             return []
         left = len(self.holdings.slots)
-        return [do.Say("error", f"leaving with {left} claims not given back: they end with the lease"), do.Exit(0)]
+        return [do.Say("error", f"leaving with {left} claims not given back: they end with the lease"), self._exit]
 
 
 def _batches(chosen: Sequence[tuple[str, str | None]]) -> list[do.Command]:

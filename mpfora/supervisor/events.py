@@ -32,9 +32,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownAsked:
-    """SIGTERM, SIGINT or Consumer.stop(). A second one means: at once. `why` is for the log."""
+    """SIGTERM, SIGINT or Consumer.stop(). A second one means: at once. `why` is for the log; code: the exit code, other
+    than 0 where something is wrong that somebody must look at."""
 
     why: str
+    code: int = 0
 
 
 # -- the store -------------------------------------------------------------------------------------

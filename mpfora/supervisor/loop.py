@@ -93,7 +93,7 @@ class Loop:
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.critical("an effect failed: this is a bug in mpfora; the node leaves", exc_info=error)
-        self.put(ev.ShutdownAsked("internal error"))
+        self.put(ev.ShutdownAsked("internal error: see the log", 1))
 
     async def _answer(self, answer: Awaitable[ev.Event]) -> None:
         self.put(await answer)
