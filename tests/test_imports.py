@@ -22,7 +22,7 @@ IMPURE = frozenset({
 })  # fmt: skip
 PURE = [
     "model", "states", "outcome", "wire", "units", "retry", "handlers", "keys",
-    "history",
+    "history", "task_settings",
     *[f"supervisor.{name}" for name in (
         "answers", "balance", "changes", "claiming", "commands", "coordinator", "core", "designations", "ending",
         "events", "holdings", "key_changes", "lease", "lifecycle", "mirror", "moves", "posture", "session", "timers",

@@ -22,6 +22,7 @@ from mpfora.supervisor.coordinator import Won
 from mpfora.supervisor.lifecycle import Process, Site, Slot, advance, wake_at
 from mpfora.supervisor.mirror import Mirror, TaskView
 from mpfora.supervisor.timers import Timers
+from mpfora.task_settings import BadSetting, TaskSettings, read_task_settings
 
 
 class Holdings:
@@ -89,15 +90,22 @@ class Holdings:
         return said
 
     def _slot(self, won: Won, handler: str) -> Slot:
-        own = self.handlers[handler]
+        declared, asked, problem = self.handlers[handler], TaskSettings(), ""
+        try:
+            asked = read_task_settings(won.props_json)
+            declared = asked.over(declared, self._settings.retry)
+        except BadSetting as error:
+            problem = str(error)
         return Slot(
             won.claim,
             won.props_json,
             handler,
-            self._limits(own),
-            own.retry or self._settings.retry,
+            self._limits(declared),
+            declared.retry or self._settings.retry,
             won.state or TaskState(),
             won.checkpoint_json,
+            bad_props=problem,
+            sleeps_first=asked.not_before if won.state is None else None,
         )
 
     def compare(self, task_ids: Iterable[str]) -> list[do.Command]:
@@ -259,7 +267,7 @@ class Holdings:
         return slot
 
     def _limits(self, own: HandlerSettings) -> do.RunLimits:
-        """What the handler declared wins over the node's settings."""
+        """What the task asks and its handler declared wins over the node's settings."""
         node = self._settings
         return do.RunLimits(
             own.stop_timeout_s or node.stop_timeout_s,

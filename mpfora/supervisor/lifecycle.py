@@ -23,7 +23,6 @@ from mpfora.supervisor.coordinator import Update
 from mpfora.supervisor.ending import answer_fault, conclude
 from mpfora.supervisor.events import Now
 
-
 #: a run that nobody asked to leave is given back this long after its start at the earliest, so that a handler that
 #: leaves at once does not make the cluster claim it thousands of times a minute
 LEAST_RUN_S = 1.0
@@ -62,6 +61,8 @@ class Slot:
     dumping           it was told to be killed with a dump of its stacks, which takes a moment
     not_before_s      boot time before which it is not started
     zygote_losses     zygotes that died under it, one after the other
+    bad_props         what is wrong with the settings in its props: its runs end in that error, before any process
+    sleeps_first      Unix seconds until which it sleeps before its first run, where its props say so
     adrift            its claim ended and nobody else is known to have one: it runs on, is claimed again, and nothing is
                       written or started until that is won. Only where tasks may outlive the lease
     """
@@ -95,6 +96,8 @@ class Slot:
     not_before_s: float = 0.0
     zygote_losses: int = 0
     adrift: bool = False
+    bad_props: str = ""
+    sleeps_first: float | None = None
 
     @property
     def task_id(self) -> str:
@@ -265,8 +268,8 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
         return _write(slot, do.Keep(slot.claim, Update(checkpoint_json=slot.unsaved)))
     if slot.state.state is State.SLEEPING:
         return _wake(slot, site)
-    if slot.state.state is State.RUNNABLE and not slot.hold and site.may_fork and not site.stop_all:
-        return _fork(slot, site)
+    if slot.state.state is State.RUNNABLE and not slot.hold:
+        return _sleep_first(slot, site) or _start(slot, site)
     return []
 
 
@@ -337,6 +340,7 @@ def _obey(slot: Slot, command: TaskCommandPut, site: Site) -> list[do.Command]:
     if not _is_valid(slot, command):
         return _drop(slot, command)
     if command.message.verb is Verb.RUN and slot.state.state is State.RUNNABLE:
+        slot.sleeps_first = None
         return [_take(slot, command)]
     update = Update(next_state(slot.state, command.message), slot.unsaved, command.revision)
     assert update.state is not None
@@ -364,9 +368,28 @@ def _rouse(slot: Slot, site: Site, update: Update) -> list[do.Command]:
     return _write(slot, do.Keep(slot.claim, update))
 
 
-def _fork(slot: Slot, site: Site) -> list[do.Command]:
-    if site.now.boot_s < slot.not_before_s:
+def _sleep_first(slot: Slot, site: Site) -> list[do.Command]:
+    """A task that was never run, and is not to be before its time."""
+    until, slot.sleeps_first = slot.sleeps_first, None
+    if until is None or until <= site.now.wall_s:
         return []
+    return _write(slot, do.Keep(slot.claim, Update(next_state(slot.state, Message.sleep(until)))))
+
+
+def _start(slot: Slot, site: Site) -> list[do.Command]:
+    if not site.may_fork or site.stop_all or site.now.boot_s < slot.not_before_s:
+        return []
+    return _fail_to_start(slot, site) if slot.bad_props else _fork(slot, site)
+
+
+def _fail_to_start(slot: Slot, site: Site) -> list[do.Command]:
+    """A run that ends before there is a process for it."""
+    slot.started_s, slot.started_wall_s = site.now.boot_s, site.now.wall_s
+    slot.outcome = Outcome(Cause.START_FAILED, error=slot.bad_props)
+    return [do.Say("warning", f"not started: {slot.bad_props}", slot.task_id), *_conclude(slot, site)]
+
+
+def _fork(slot: Slot, site: Site) -> list[do.Command]:
     slot.process, slot.run = Process.RUNNING, site.new_run()
     slot.started_s = slot.saved_s = site.now.boot_s
     slot.started_wall_s = site.now.wall_s

@@ -1,0 +1,128 @@
+"""What a task's props say of how it is run, as the core takes it: over its handler's settings and the node's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from core_story import HANDLER, RAISED, Story, claims, kinds
+
+from mpfora.handlers import HandlerSettings
+from mpfora.retry import Retry
+from mpfora.states import Message, State, TaskState
+from mpfora.supervisor import commands as do
+from mpfora.units import format_time
+
+
+def story_of(**settings: Any) -> Story:
+    """Three levels that differ in everything."""
+    handlers = {HANDLER: HandlerSettings(stop_timeout_s=20, stall_timeout_s=30, stall_by="cpu", retry=Retry(jitter=0))}
+    return Story(handlers=handlers, memory_limit=1000, stall_timeout_s=5, **settings)
+
+
+def props(**fields: Any) -> dict[str, Any]:
+    return {"props_json": json.dumps(fields)}
+
+
+def kept(step: do.Command) -> TaskState:
+    assert isinstance(step, do.Keep | do.Finish | do.Release)
+    assert step.update.state is not None
+    return step.update.state
+
+
+def test_limits_of_the_task_win_over_the_handler_s_and_those_over_the_node_s() -> None:
+    story = story_of()
+    (fork,) = story.hold(**props(stop_timeout="2s", stall_by="beats"))
+    assert isinstance(fork, do.Fork)
+    assert fork.limits == do.RunLimits(2, 30, "beats", 1000)
+    (asked,) = story.task_command("t", Message.pause())
+    assert isinstance(asked, do.AskStop)
+    assert asked.within_s == 2
+    assert kinds(story.wait(2)) == ["Kill"]
+
+
+def test_the_policy_of_the_task_wins_field_by_field() -> None:
+    story = story_of()
+    story.hold(**props(retry={"delay": "5s"}))
+    (asleep,) = story.exits(RAISED)
+    assert kept(asleep).until == story.wall_s + 5
+    story = story_of()
+    story.hold(**props(retry={"fail_on": ["ValueError"]}))
+    (failed,) = story.exits(RAISED)
+    assert kept(failed).state is State.FAILED
+    assert "is in fail_on" in kept(failed).errors[-1].text
+
+
+def test_a_bad_setting_is_an_error_of_the_task_before_any_process() -> None:
+    story = story_of()
+    (asleep,) = story.hold(**props(stop_timeout="soon"))
+    assert isinstance(asleep, do.Keep)
+    state = kept(asleep)
+    assert (state.state, state.cause, state.attempt) == (State.SLEEPING, "start_failed", 1)
+    assert state.errors[0].text.startswith("props.stop_timeout: 'soon' is no duration")
+    assert story.heard("not started: props.stop_timeout")
+    story.settled()
+    assert kinds(story.wait(1)) == ["Keep"], "tried again as the policy says"
+    (again,) = story.settled()
+    assert (kept(again).state, len(kept(again).errors)) == (State.SLEEPING, 2)
+
+
+def test_a_bad_policy_is_answered_by_the_next_one() -> None:
+    story = Story(retry=Retry(max_errors=1))
+    (failed,) = story.hold(**props(retry={"max_errors": "many"}))
+    assert isinstance(failed, do.Finish)
+    assert kept(failed).errors[0].text.startswith("props.retry.max_errors: ")
+
+
+# -- not before ------------------------------------------------------------------------------------
+
+
+def not_before(story: Story, seconds: float) -> dict[str, Any]:
+    return props(not_before=format_time(story.wall_s + seconds))
+
+
+def test_a_task_sleeps_without_a_process_until_its_time() -> None:
+    story = story_of(max_tasks=1)
+    asleep = TaskState(State.SLEEPING, until=story.wall_s + 60)
+    assert story.hold(**not_before(story, 60)) == [story.keep(state=asleep)]
+    assert story.settled() == []
+    assert story.core.holdings.rooms() == 1
+    assert kinds(story.wait(60)) == ["Keep"]
+    assert kinds(story.settled()) == ["Fork"]
+
+
+def test_a_time_that_has_come_is_no_matter() -> None:
+    story = story_of()
+    assert kinds(story.hold(**not_before(story, -1))) == ["Fork"]
+
+
+def test_only_a_task_that_was_never_touched_sleeps_first() -> None:
+    story = story_of()
+    assert kinds(story.hold(state=TaskState(attempt=1), **not_before(story, 60))) == ["Fork"]
+
+
+def test_a_run_command_wins() -> None:
+    story = story_of()
+    story.hold(**not_before(story, 60))
+    assert story.task_command("t", Message.run()) == []
+    assert kinds(story.settled()) == ["Keep"]
+    assert kinds(story.settled()) == ["Fork"], "woken by the command"
+
+
+def test_the_time_is_kept_by_the_next_owner() -> None:
+    story = story_of()
+    until = story.wall_s + 60
+    props_json = not_before(story, 60)
+    story.hold(**props_json)
+    story.settled()
+    story.core.holdings.give_back("t", "drain")
+    assert story.tell(_tick()) == [story.release()]
+    assert story.released() == [claims("t")]
+    assert story.wins("t", TaskState(State.SLEEPING, until=until), **props_json) == []
+    assert kinds(story.wait(60)) == ["Keep"]
+
+
+def _tick() -> Any:
+    from mpfora.supervisor import events as ev
+
+    return ev.Tick()

@@ -1,0 +1,30 @@
+"""How tasks are run on real nodes: by the settings in their props, by their kinds of errors."""
+
+from __future__ import annotations
+
+import time
+
+from etcd_server import EtcdServer
+from node import Site
+from processes import no_processes_left  # noqa: F401
+
+from mpfora.units import format_time
+
+
+def test_settings_in_props_on_a_real_node(etcd: EtcdServer, namespace: str) -> None:
+    with Site(etcd, namespace) as site:
+        node = site.start("zoo:sleep", "node_handlers:fail", "zoo:result", max_tasks=0)
+        tomorrow = time.time() + 86_400
+        site.submit("bad", "zoo:result", stop_timeout="soon", retry={"max_errors": 1})
+        site.submit("later", "zoo:result", not_before=format_time(tomorrow))
+        site.submit("final", "node_handlers:fail", retry={"fail_on": ["LookupError", "ArithmeticError", "ValueError"]})
+        site.submit("hung", "zoo:sleep", stall_timeout="300ms", retry={"budgets": {"stalled": 1}})
+
+        bad = site.wait_state("bad", lambda state: state.errors)
+        assert bad.errors[0].text.startswith("props.stop_timeout: 'soon' is no duration")
+        assert bad.cause == "start_failed"
+        assert site.wait_state("later", "sleeping").until == round(tomorrow, 6)
+        assert "is in fail_on" in site.wait_end("final").errors[-1].text
+        assert "1 stalled errors" in site.wait_end("hung").errors[-1].text
+        node.wait_idle()
+        assert node.stop() == 0
