@@ -10,9 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpfora.keys import MARKER, Layout, parse_member, parse_object, parse_owner, parse_progress, parse_state
+from mpfora.history import Run
+from mpfora.keys import (
+    MARKER,
+    Layout,
+    parse_member,
+    parse_object,
+    parse_owner,
+    parse_progress,
+    parse_state,
+    parse_wants,
+)
 from mpfora.kv import KV
-from mpfora.model import Member
+from mpfora.model import Member, Wants
+from mpfora.pending import Place, why_pending
 from mpfora.states import TERMINAL, State, TaskError, TaskState
 from mpfora.units import format_time, parse_time
 
@@ -39,6 +50,10 @@ class TaskInfo:
     started   of the current or the last run
     until     when a sleeping task is to run again
     cause     how its last run ended;  stack: of every thread where that run hung
+    ended     when its last run ended
+    reason    why it does not run, where that is not plain: what keeps a pending task from being claimed, or what its
+              node says of why it holds it
+    history   its last runs, oldest first; None: not looked at, as in listings of many
     """
 
     id: str
@@ -55,6 +70,9 @@ class TaskInfo:
     result: Any = None
     cause: str | None = None
     stack: str | None = None
+    ended: float | None = None
+    reason: str | None = None
+    history: tuple[Run, ...] | None = None
 
     @property
     def finished(self) -> bool:
@@ -68,8 +86,9 @@ class TaskInfo:
     def to_json(self) -> dict[str, Any]:
         """The fields in their order, times as RFC 3339."""
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("started", "until"):
+        for name in ("started", "until", "ended"):
             values[name] = _format_optional_time(values[name])
+        values["history"] = None if self.history is None else [run.to_json() for run in self.history]
         values["errors"] = [
             {"timestamp": format_time(e.at), "error": e.text, "cause": e.cause or None, "stack": e.stack or None}
             for e in self.errors
@@ -106,6 +125,8 @@ class TaskKeys:
     owner: bytes | None = None
     fence: int = 0
     state: bytes | None = None
+    #: its last owner said that it let go
+    released: bool = False
 
 
 @dataclass(slots=True)
@@ -119,6 +140,15 @@ class Picture:
         """The live nodes that own tasks and tell of progress (Go nodes do not: their records have no pid)."""
         owners = {_owner_node(keys) for keys in self.tasks.values() if keys.owner is not None}
         return {name for name, member in self.members.items() if name in owners and member.pid}
+
+    def places(self) -> list[Place]:
+        """The live nodes by name, with how many tasks of each need a process."""
+        active = dict.fromkeys(sorted(self.members), 0)
+        for keys in self.tasks.values():
+            node = _owner_node(keys)
+            if node in active and not _is_resting(_read_state(keys.state)[0]):
+                active[node] += 1
+        return [Place(self.members[name], count) for name, count in active.items()]
 
 
 def read_picture(layout: Layout, kvs: Iterable[KV]) -> Picture:
@@ -138,6 +168,8 @@ def read_picture(layout: Layout, kvs: Iterable[KV]) -> Picture:
             case ["tasks", task_id, "owner"]:
                 keys = picture.tasks.setdefault(task_id, TaskKeys())
                 keys.owner, keys.fence = kv.value, kv.create_revision
+            case ["tasks", task_id, "released"]:
+                picture.tasks.setdefault(task_id, TaskKeys()).released = True
     return picture
 
 
@@ -162,18 +194,55 @@ def read_live(layout: Layout, kvs: Iterable[KV]) -> dict[str, dict[str, dict[str
 
 def task_rows(picture: Picture, live: Live, state: str | None = None) -> list[TaskInfo]:
     """By id; with `state`, those in it. A state without a task that is not finished is a leftover, and no task."""
+    reasons = Reasons(picture, live)
     rows = (
-        task_info(task_id, keys, live) for task_id, keys in sorted(picture.tasks.items()) if keys.exists or keys.state
+        task_info(task_id, keys, live, reasons)
+        for task_id, keys in sorted(picture.tasks.items())
+        if keys.exists or keys.state
     )
     listed = (row for row in rows if picture.tasks[row.id].exists or row.finished)
     return [row for row in listed if state is None or row.state == state]
 
 
-def task_info(task_id: str, keys: TaskKeys, live: Live) -> TaskInfo:
+class Reasons:
+    """Why tasks do not run, by one picture; pending tasks alike have one answer."""
+
+    def __init__(self, picture: Picture, live: Live) -> None:
+        self._picture, self._live = picture, live
+        self._places = picture.places()
+        self._known: dict[tuple[object, ...], str] = {}
+
+    def of(self, task_id: str, keys: TaskKeys, kept: TaskState) -> str | None:
+        """None for one that runs, rests with its owner, has finished, or is no task."""
+        if not keys.exists or kept.terminal:
+            return None
+        return self._of_unowned(keys, kept) if keys.owner is None else self._of_owned(task_id, keys, kept)
+
+    def _of_unowned(self, keys: TaskKeys, kept: TaskState) -> str:
+        vanished = kept.attempt > 0 and not keys.released
+        wants, resting = Wants() if keys.props is None else parse_wants(keys.props), _is_resting(kept)
+        key = wants.handler, *sorted(wants.labels.items()), wants.problem, resting, vanished
+        if key not in self._known:
+            self._known[key] = why_pending(wants, self._places, resting=resting, vanished=vanished)
+        return self._known[key]
+
+    def _of_owned(self, task_id: str, keys: TaskKeys, kept: TaskState) -> str | None:
+        node = _owner_node(keys)
+        if node is None:
+            return "whose claim it is cannot be read: delete the owner key if no node runs it"
+        if node not in self._picture.members:
+            return f"node {node} owns it and is gone: the claim ends with its lease"
+        if node not in self._live or task_id in self._live[node] or _is_resting(kept):
+            return None
+        return f"node {node} has claimed it and runs no process of it: not yet, or it holds it, as its log says"
+
+
+def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None = None) -> TaskInfo:
     """One task's row."""
     kept, problem = _read_state(keys.state)
     node = _owner_node(keys)
     run = live.get(node, {}).get(task_id, {}) if node else {}
+    reason = None if reasons is None or problem else reasons.of(task_id, keys, kept)
     return TaskInfo(
         id=task_id,
         state=UNREADABLE if problem else _shown_state(kept, keys),
@@ -189,7 +258,13 @@ def task_info(task_id: str, keys: TaskKeys, live: Live) -> TaskInfo:
         result=kept.result,
         cause=kept.cause or None,
         stack=kept.stack or _last_stack(kept.errors),
+        ended=kept.ended,
+        reason=_named(run, "reason") or reason,
     )
+
+
+def _is_resting(kept: TaskState) -> bool:
+    return kept.state in (State.SLEEPING, State.PAUSED)
 
 
 def _shown_state(kept: TaskState, keys: TaskKeys) -> str:

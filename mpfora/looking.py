@@ -5,11 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from mpfora.errors import StillRunning, TaskNotFound
+from mpfora.history import Run, parse_history
 from mpfora.keys import Layout, parse_owner
 from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Store, Txn
-from mpfora.listing import Live, NodeInfo, Picture, TaskInfo, node_rows, read_picture, task_info, task_rows
+from mpfora.listing import (
+    Live,
+    NodeInfo,
+    Picture,
+    Reasons,
+    TaskInfo,
+    node_rows,
+    read_picture,
+    task_info,
+    task_rows,
+)
 from mpfora.model import Member
 from mpfora.readers import Reader
 from mpfora.submission import kept_of
@@ -37,15 +49,33 @@ class Looker:
 
     async def task(self, task_id: str) -> TaskInfo:
         """Raises TaskNotFound."""
-        keys = self._layout
-        found = await self._get(keys.task(task_id), keys.props(task_id), keys.owner(task_id), keys.state(task_id))
-        picture = read_picture(keys, found)
+        picture = await self._picture_of(task_id)
         rows = task_rows(picture, {})
         if not rows:
             raise TaskNotFound(task_id)
-        if rows[0].fence is not None and rows[0].node is not None:
+        if rows[0].fence is None and not rows[0].finished:
+            picture = await self.picture()  # why it is not claimed is seen of all nodes and what they have
+        elif rows[0].node is not None and not rows[0].finished:
             picture.members.update(await self._member(rows[0].node))
-        return task_info(task_id, picture.tasks[task_id], await self.live(picture))
+        if task_id not in picture.tasks:
+            raise TaskNotFound(task_id)  # deleted between the two readings
+        live = {} if picture.tasks[task_id].owner is None else await self.live(picture)
+        task = task_info(task_id, picture.tasks[task_id], live, Reasons(picture, live))
+        return replace(task, history=await self.history(task_id))
+
+    async def history(self, task_id: str) -> tuple[Run, ...]:
+        """The last runs of a task; none where nothing that can be read is kept of them."""
+        found = await self._get(self._layout.history(task_id))
+        try:
+            return parse_history(found[0].value) if found else ()
+        except ValueError:
+            return ()
+
+    async def _picture_of(self, task_id: str) -> Picture:
+        """One task of the picture alone."""
+        keys = self._layout
+        of_task = keys.task, keys.props, keys.owner, keys.state, keys.released
+        return read_picture(keys, await self._get(*(key(task_id) for key in of_task)))
 
     async def follow(self, interval_s: float) -> AsyncGenerator[tuple[list[NodeInfo], list[TaskInfo]], None]:
         """Snapshots, the first as soon as nodes have told of their tasks."""

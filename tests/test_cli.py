@@ -31,7 +31,7 @@ from mpfora.states import State, TaskError, TaskState
 MPFORA = [sys.executable, "-m", "mpfora.cli"]
 TASK_FIELDS = [
     "id", "state", "node", "handler", "progress", "note", "attempt", "fence", "started", "until", "errors", "result",
-    "cause", "stack",
+    "cause", "stack", "ended", "reason", "history",
 ]  # fmt: skip
 NODE_FIELDS = [
     "name", "host", "pid", "tasks", "capacity", "frozen", "draining", "labels", "started", "handlers",
@@ -211,14 +211,15 @@ async def test_listings_in_a_pipe_and_as_json(cli: Cli, endpoint: str, namespace
         assert rows[1] | {"note": ""} == {
             "id": "p1", "state": "runnable", "node": "n1", "handler": "primes:count", "progress": 0.42, "note": "",
             "attempt": 1, "fence": fence, "started": "1970-01-01T00:16:40Z", "until": None, "errors": [],
-            "result": None, "cause": None, "stack": None,
+            "result": None, "cause": None, "stack": None, "ended": None, "reason": None, "history": None,
         }  # fmt: skip
-        assert parsed(await cli.ok_here("task", "p1", "--json")) == [rows[1]]
+        assert parsed(await cli.ok_here("task", "p1", "--json")) == [rows[1] | {"history": []}]
         assert [row["id"] for row in parsed(await cli.ok_here("tasks", "--state", "pending", "--json"))] == ["p2"]
         lines = (await cli.ok("tasks")).splitlines()
         assert lines[0].split() == ["ID", "STATE", "NODE", "HANDLER", "PROGRESS", "ATTEMPT", "SINCE", "DETAIL"]
         assert re.match(rf"p1 +runnable +n1 +primes:count +42% +1 +\d+d\d\dh +{note.strip()}$", lines[2])
-        assert re.match(r"p2 +pending +- +primes:count +- +- +- +-$", lines[3])
+        why = "no live node has its handler 'primes:count': there are h (n1)"
+        assert re.match(rf"p2 +pending +- +primes:count +- +- +- +{re.escape(why)}$", lines[3])
         (member,) = parsed(await cli.ok_here("nodes", "--json"))
         assert list(member) == NODE_FIELDS
         assert (member["name"], member["tasks"], member["labels"], member["capacity"]) == ("n1", 1, {"zone": "a"}, 4)
@@ -237,7 +238,7 @@ async def test_a_task_is_shown_with_its_errors_and_its_stack(cli: Cli) -> None:
 
 
 def test_a_terminal_gets_a_table(cli: Cli) -> None:
-    asyncio.run(cli.client.submit("p1"))
+    asyncio.run(cli.client.submit("p1" + "x" * 60))
     parent, child = pty.openpty()
     process = subprocess.Popen([*MPFORA, "tasks"], stdout=child, stderr=child, env=cli.env | {"TERM": "xterm"})
     os.close(child)
@@ -250,7 +251,11 @@ def test_a_terminal_gets_a_table(cli: Cli) -> None:
     os.close(parent)
     assert process.wait(20) == 0
     assert b"\x1b[" in text
-    assert b"pending" in text
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", text).decode()
+    header, row = (line.rstrip() for line in plain.splitlines())
+    assert header.split() == ["ID", "STATE", "DETAIL"]  # columns without a value are left out
+    assert row.split()[:2] == ["p1" + "x" * 60, "pending"]
+    assert row.endswith("…")  # what is too long is cut at the end, and not the id
 
 
 def test_a_reader_that_has_enough_is_no_error(cli: Cli, endpoint: str, namespace: str) -> None:

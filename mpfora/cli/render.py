@@ -6,20 +6,22 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from mpfora.listing import NodeInfo, TaskInfo
-from mpfora.units import format_time
+from mpfora.history import Run
+from mpfora.listing import PENDING, NodeInfo, TaskInfo
+from mpfora.units import format_size, format_time
 
 _STYLES = {
     "runnable": "green", "completed": "blue", "failed": "red", "killed": "red", "fault": "red", "unreadable": "red",
     "sleeping": "cyan", "paused": "yellow", "pending": "yellow",
 }  # fmt: skip
 _DETAIL_WIDTH = 200
+#: on a terminal the last column is not made narrower than this
+_LEAST_WIDTH = 12
 
 
 def print_json(rows: Sequence[TaskInfo | NodeInfo]) -> None:
@@ -54,7 +56,9 @@ def format_progress(task: TaskInfo) -> str:
 
 def detail(task: TaskInfo) -> str:
     """The one thing that is most worth a line: its result, what went wrong last, until when, or its own note."""
-    if task.completed:
+    if task.state == PENDING and task.reason:
+        text = task.reason
+    elif task.completed:
         text = "" if task.result is None else json.dumps(task.result, ensure_ascii=False)
     elif task.errors and task.state != "runnable":
         until = f", again at {format_time(task.until)}" if task.until is not None else ""
@@ -63,6 +67,11 @@ def detail(task: TaskInfo) -> str:
         text = f"until {format_time(task.until)}"
     else:
         text = task.note or (task.errors[-1].text if task.errors else "")
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
+    """On one line, of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= _DETAIL_WIDTH else line[: _DETAIL_WIDTH - 1] + "…"
 
@@ -80,18 +89,42 @@ def format_age(seconds: float) -> str:
 
 
 def print_task(task: TaskInfo) -> None:
-    """All of one task, a field a line; its errors and its stack below."""
+    """All of one task, a field a line; its errors, its runs and its stack below."""
     values = task.to_json()
     errors, stack = values.pop("errors"), values.pop("stack")
+    del values["history"]
     for name, value in values.items():
         if value is not None:
             print(f"{name + ':':10} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
     for error in errors:
         cause = f" ({error['cause']})" if error["cause"] else ""
         print(f"error:     {error['timestamp']}{cause} {error['error']}")
+    if task.history:
+        print("runs:")
+        print_history(task.history, indent="  ")
     if stack:
         print("stack:")
         print("\n".join(f"  {line}" for line in stack.splitlines()))
+
+
+def print_history(runs: Sequence[Run], indent: str = "") -> None:
+    """A line for each run, the oldest first."""
+    header = ("ATTEMPT", "NODE", "STARTED", "FOR", "CPU", "MEMORY", "CAUSE", "ERROR")
+    _print_table(header, [_run_cells(run) for run in runs], indent=indent)
+
+
+def _run_cells(run: Run) -> tuple[str, ...]:
+    lasted = "" if run.started is None or run.ended is None else format_age(run.ended - run.started)
+    return (
+        str(run.attempt),
+        run.node,
+        "" if run.started is None else format_time(int(run.started)),
+        lasted,
+        format_age(run.cpu_s),
+        format_size(run.max_rss) if run.max_rss else "",
+        run.cause,
+        _cut(run.error),
+    )
 
 
 def print_nodes(nodes: Sequence[NodeInfo]) -> None:
@@ -110,28 +143,40 @@ def _node_cells(node: NodeInfo) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], state_column: int | None = None) -> None:
+def _print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], state_column: int | None = None, indent: str = ""
+) -> None:
     if sys.stdout.isatty():
-        _print_rich(header, rows, state_column)
+        _print_rich(header, rows, state_column, indent)
     else:
-        _print_plain(header, rows)
+        _print_plain(header, rows, indent)
 
 
-def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]], state_column: int | None) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=None)
-    for row in rows:
-        cells: list[Any] = [Text(cell) for cell in row]
-        if state_column is not None:
-            cells[state_column].stylize(_STYLES.get(row[state_column], ""))
-        table.add_row(*cells)
-    Console(highlight=False).print(table)
+def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]], state_column: int | None, indent: str) -> None:
+    """Columns without a value are left out, and the last one is cut where the terminal is too narrow."""
+    console = Console(highlight=False)
+    shown = [column for column in range(len(header)) if column == 0 or any(row[column] for row in rows)]
+    widths = {column: max(cell_len(line[column]) for line in (header, *rows)) for column in shown}
+    taken = len(indent) + sum(widths[column] + 2 for column in shown[:-1])
+    widths[shown[-1]] = min(widths[shown[-1]], max(_LEAST_WIDTH, console.width - taken))
+    for line in (header, *rows):
+        text = Text(indent)
+        for column in shown:
+            style = "bold" if line is header else _STYLES.get(line[column], "") if column == state_column else ""
+            text.append(_fitted(line[column], widths[column]), style)
+            text.append("  ")
+        text.rstrip()
+        console.print(text, soft_wrap=True)
 
 
-def _print_plain(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _fitted(cell: str, width: int) -> str:
+    """Of exactly this width on a terminal."""
+    return set_cell_size(cell, width) if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1)}…"
+
+
+def _print_plain(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str) -> None:
     """Columns two spaces apart; an empty cell is "-", so that the columns can be told apart by programs too."""
     lines = [tuple(header), *(tuple(cell or "-" for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(indent + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
