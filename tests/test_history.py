@@ -28,7 +28,16 @@ def test_the_last_runs_are_kept() -> None:
 
 
 def test_what_is_odd_in_a_run_does_not_hide_the_rest() -> None:
-    row = {"node": 7, "attempt": True, "max_rss": float("inf"), "fence": "x", "started": "soon", "ended": 20.5, "cause": "raised", "new": {}}
+    row = {
+        "node": 7,
+        "attempt": True,
+        "max_rss": float("inf"),
+        "fence": "x",
+        "started": "soon",
+        "ended": 20.5,
+        "cause": "raised",
+        "new": {},
+    }
     assert parse_history(json.dumps([row])) == (Run(ended=20.5, cause="raised"),)
 
 
