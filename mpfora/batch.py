@@ -23,6 +23,9 @@ from mpfora.kv import (
 
 #: how long the first transaction waits for company
 GATHER_S = 0.002
+#: how long where the last request was of several: more are to come then, and each request costs this process and etcd
+#: as much as ten transactions more in it
+GATHER_MORE_S = 0.008
 #: more than this makes a request no cheaper per transaction
 MAX_TXNS = 60
 #: etcd's limit of operations; nested ones count on top of those around them
@@ -52,6 +55,7 @@ class Batcher:
         self._busy: set[str] = set()
         self._requests: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._gather_s = GATHER_S
         self._closed = False
 
     def submit(self, txn: Txn, subject: str) -> asyncio.Future[TxnResult]:
@@ -67,7 +71,7 @@ class Batcher:
         if len(self._waiting) == MAX_TXNS:
             self._send()
         elif self._timer is None:
-            self._timer = loop.call_later(GATHER_S, self._send)
+            self._timer = loop.call_later(self._gather_s, self._send)
         return answer
 
     async def close(self) -> None:
@@ -88,6 +92,7 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         while len(self._requests) < MAX_IN_FLIGHT and (batch := self._next_batch()):
+            self._gather_s = GATHER_S if len(batch) == 1 else GATHER_MORE_S
             request = asyncio.ensure_future(self._run_batch(batch))
             self._requests.add(request)
             request.add_done_callback(lambda done, batch=batch: self._finished(done, batch))  # type: ignore[misc]
