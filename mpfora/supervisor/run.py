@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,13 +18,10 @@ from mpfora import wire
 from mpfora.outcome import Said, SaidError, SaidMessage, SaidResult
 from mpfora.states import InvalidMessage, Message, Verb
 from mpfora.supervisor.output_pipe import OutputPipe
+from mpfora.supervisor.stacks import read_stacks, stacks_file
 
 log = logging.getLogger(__name__)
 
-#: the stacks file has this size from the start, and is sealed against growing
-STACKS_BYTES = 64 * 1024
-#: of longer stacks the beginning and the end are kept, together this much
-STACKS_KEPT = 16 * 1024
 #: a child's frames are a checkpoint (512 KiB) and a result (about 1.5 MB) at most, and JSON escapes
 CHILD_FRAME = 8 * 1024 * 1024
 _READ = 64 * 1024
@@ -72,7 +68,7 @@ class Run:
         try:
             reader, output = os.pipe2(os.O_CLOEXEC)
             opened += [reader, output]
-            self._stacks = _stacks_file()
+            self._stacks = stacks_file()
         except OSError:
             ours.close()
             for fd in opened:
@@ -93,7 +89,7 @@ class Run:
         self._control.close()
         self._output.close()
         self._save()
-        stacks = _read_stacks(self._stacks)
+        stacks = read_stacks(self._stacks)
         os.close(self._stacks)
         return stacks
 
@@ -161,23 +157,6 @@ class Run:
         if self._saved is not None:
             saved, self._saved = self._saved, None
             self._on_save(self.number, saved)
-
-
-def _stacks_file() -> int:
-    fd = os.memfd_create("mpfora-stacks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, STACKS_BYTES)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-    return fd
-
-
-def _read_stacks(fd: int) -> str:
-    if os.lseek(fd, 0, os.SEEK_CUR) == 0:  # the child's offset is ours: nothing was written
-        return ""
-    text = os.pread(fd, STACKS_BYTES, 0).strip(b"\0\n").replace(b"\0", b"")
-    if len(text) > STACKS_KEPT:
-        half = STACKS_KEPT // 2
-        text = text[:half] + b"\n... %d bytes left out ...\n" % (len(text) - 2 * half) + text[-half:]
-    return text.decode(errors="replace")
 
 
 def _said(frame: wire.Frame) -> Said:
