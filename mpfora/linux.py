@@ -90,19 +90,24 @@ def _close_between(first: int, last: int) -> None:
             os.closerange(fd, fd + 1)  # the descriptor that read the list is gone already: no error
 
 
+_sigmask = _libc.pthread_sigmask
+_sigmask.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_ALL_SIGNALS, _NO_SIGNALS = SignalMask(), SignalMask()
+_libc.sigfillset(ctypes.byref(_ALL_SIGNALS))
+
+
 def block_signals() -> SignalMask:
     """Block all signals in this thread. Returns the mask to give to `restore_signals`.
 
     signal.pthread_sigmask() makes an enum member of every signal, as costly as a good part of the fork."""
-    all_signals, before = SignalMask(), SignalMask()
-    _libc.sigfillset(ctypes.byref(all_signals))
-    _checked(-_libc.pthread_sigmask(signal.SIG_SETMASK, ctypes.byref(all_signals), ctypes.byref(before)), "sigmask")
+    before = SignalMask()
+    _checked(-_sigmask(signal.SIG_SETMASK, ctypes.addressof(_ALL_SIGNALS), ctypes.addressof(before)), "sigmask")
     return before
 
 
 def restore_signals(mask: SignalMask | None = None) -> None:
     """Block the signals in `mask`, as it came from `block_signals`, and no others; None: none at all."""
-    _checked(-_libc.pthread_sigmask(signal.SIG_SETMASK, ctypes.byref(mask or SignalMask()), None), "sigmask")
+    _checked(-_sigmask(signal.SIG_SETMASK, ctypes.addressof(mask or _NO_SIGNALS), None), "sigmask")
 
 
 class _TimeSpec(ctypes.Structure):
@@ -119,10 +124,15 @@ class BootTimer:
 
     def __init__(self) -> None:
         self.fd = _checked(_libc.timerfd_create(time.CLOCK_BOOTTIME, _TFD_NONBLOCK | _TFD_CLOEXEC), "timerfd_create")
+        self._at = 0
 
     def set(self, at_boot_ns: int | None) -> None:
-        """Readable from `at_boot_ns` on, or never. A time in the past is readable at once. Setting clears it."""
+        """Readable from `at_boot_ns` on, or never. A time in the past is readable at once. Setting another time clears
+        it."""
         at = 0 if at_boot_ns is None else max(1, at_boot_ns)
+        if at == self._at:
+            return
+        self._at = at
         spec = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(*divmod(at, 1_000_000_000)))
         result = _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
         _checked(result, "timerfd_settime")

@@ -37,7 +37,7 @@ def test_a_thread_that_is_in_our_own_code_keeps_a_frame() -> None:
 
 
 def test_a_handler_may_have_modules_of_the_same_name() -> None:
-    theirs = 'Thread 0x01 (most recent call first):\n  File "/f.py", line 1 in f\n  File "/srv/child/run.py", line 9 in g'
+    theirs = 'Thread 0x1 (most recent call first):\n  File "/f", line 1 in f\n  File "/srv/child/run.py", line 9 in g'
     assert without_our_frames(theirs) == theirs
 
 

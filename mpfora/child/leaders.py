@@ -59,10 +59,11 @@ class Reaped:
 
 @dataclass(slots=True)
 class Leaders:
-    """Those that live, by run and by pid."""
+    """Those that live, by run and by pid; _killed are those of them that SIGKILL was sent to."""
 
     by_run: dict[int, Leader] = field(default_factory=dict)
     by_pid: dict[int, Leader] = field(default_factory=dict)
+    _killed: dict[int, Leader] = field(default_factory=dict)
 
     def fork(
         self, order: wire.Fork, fds: Sequence[int], handler: LoadedHandler, slots: SlotTable, own: Sequence[int]
@@ -70,7 +71,8 @@ class Leaders:
         """Start a run. `fds` are taken over, also where this raises OSError (no process to be had); `own` are the
         zygote's descriptors, which the child must not keep."""
         control, output, stacks = fds
-        close = [*own, *(leader.stacks for leader in self.by_run.values())]
+        # a child closes all that it has no use of; these are named for what it keeps of its handlers' modules
+        close = [*own, *(leader.stacks for leader in self.by_run.values())] if handler.open_files else ()
         try:
             pid = _fork(order, ForkFds(control, output, stacks), handler, slots, close)
         except OSError:
@@ -109,6 +111,7 @@ class Leaders:
         kill_process(leader.pid)
         kill_group(leader.pid)
         leader.killed_at = leader.killed_at or now
+        self._killed[run] = leader
 
     def reap(self) -> Iterator[Reaped]:
         """Every child that has died. A leader's group is killed before the leader is waited for: until then the number
@@ -125,6 +128,7 @@ class Leaders:
             if leader is not None:
                 kill_group(pid)
                 del self.by_run[leader.run]
+                self._killed.pop(leader.run, None)
                 os.close(leader.stacks)
             _, status, usage = os.wait4(pid, 0)
             if leader is not None:
@@ -134,7 +138,7 @@ class Leaders:
 
     def unkillable(self, now: int, patience_ns: int) -> Iterator[Leader]:
         """Leaders that SIGKILL has not ended within `patience_ns`, each once."""
-        for leader in self.by_run.values():
+        for leader in self._killed.values():
             if leader.killed_at is not None and not leader.is_told and now - leader.killed_at > patience_ns:
                 leader.is_told = True
                 yield leader

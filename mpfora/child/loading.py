@@ -5,9 +5,7 @@ A handler that cannot work is refused here, at start, with a text that says what
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import importlib.abc
 import importlib.util
 import inspect
 import os
@@ -15,14 +13,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from mpfora.child.failures import describe
+from mpfora.child.schema import Schema, compile_schema
+from mpfora.child.schema_values import BadSpec
 from mpfora.handler_spec import HandlerSpec
-from mpfora.handlers import SETTINGS_ATTRIBUTE, Handler, HandlerSettings
+from mpfora.handlers import PROPS_ATTRIBUTE, SETTINGS_ATTRIBUTE, Handler, HandlerSettings
 
 #: the name under which a running script is imported a second time, as multiprocessing's spawn does
 _MAIN = "__mp_main__"
@@ -60,6 +60,7 @@ class LoadedHandler:
     name        what tasks call it
     target      the function, callable object or Handler subclass
     settings    what @mpfora.handler declared; without it, HandlerSettings()
+    schema      of its props, None: it declares none
     open_files  what the handlers' modules hold open since their import: a child keeps these descriptors, since a
                 module whose file was closed behind its back would write into whatever gets the number next
     """
@@ -69,6 +70,7 @@ class LoadedHandler:
     settings: HandlerSettings
     form: Form
     open_files: tuple[OpenFile, ...] = ()
+    schema: Schema | None = None
 
 
 class LoadError(Exception):
@@ -89,7 +91,9 @@ def load_handlers(specs: Sequence[HandlerSpec]) -> dict[str, LoadedHandler]:
     found = [(spec, _find(spec)) for spec in specs]
     opened = tuple(sorted(_open_files() - before, key=lambda file: file.fd))
     return {
-        spec.name: LoadedHandler(spec.name, target, _settings_of(target), _form_of(spec, target), opened)
+        spec.name: LoadedHandler(
+            spec.name, target, _settings_of(target), _form_of(spec, target), opened, _schema_of(spec, target)
+        )
         for spec, target in found
     }
 
@@ -121,6 +125,8 @@ def _find(spec: HandlerSpec) -> Any:
 
 
 def _hint(name: str, holder: Any) -> str:
+    import difflib  # not for every zygote: what it holds is copied in part at each fork
+
     close = difflib.get_close_matches(name, [known for known in dir(holder) if not known.startswith("__")], n=1)
     return f": is {close[0]!r} meant?" if close else ""
 
@@ -183,7 +189,7 @@ def _main_by_path(spec: HandlerSpec) -> tuple[ModuleType, CodeType]:
 
 def _main_by_name(spec: HandlerSpec, name: str) -> tuple[ModuleType, CodeType]:
     found = importlib.util.find_spec(name) if name != "__main__" else None
-    code = found.loader.get_code(name) if found and isinstance(found.loader, importlib.abc.InspectLoader) else None
+    code = _code_of(found, name) if found else None
     if found is None or code is None:
         raise LoadError(spec, f"the running module {name!r} cannot be imported again: put the handler into a module")
     module = ModuleType(_MAIN)
@@ -191,14 +197,32 @@ def _main_by_name(spec: HandlerSpec, name: str) -> tuple[ModuleType, CodeType]:
     return module, code
 
 
+def _code_of(found: ModuleSpec, name: str) -> CodeType | None:
+    """Of a loader that can tell. (To ask whether it is an importlib.abc.InspectLoader would import a dozen modules.)"""
+    get_code = getattr(found.loader, "get_code", None)
+    return None if get_code is None else get_code(name)
+
+
 # -- checking ---------------------------------------------------------------------------------------------------------
 
 
 def _settings_of(target: Any) -> HandlerSettings:
-    while not hasattr(target, SETTINGS_ATTRIBUTE) and hasattr(target, "func"):  # functools.partial
-        target = target.func
-    settings = getattr(target, SETTINGS_ATTRIBUTE, None)
+    settings = _declared(target, SETTINGS_ATTRIBUTE)
     return settings if isinstance(settings, HandlerSettings) else HandlerSettings()
+
+
+def _schema_of(spec: HandlerSpec, target: Any) -> Schema | None:
+    declared = _declared(target, PROPS_ATTRIBUTE)
+    try:
+        return None if declared is None else compile_schema(declared)
+    except BadSpec as error:
+        raise LoadError(spec, f"handler(props=...): {error}") from None
+
+
+def _declared(target: Any, attribute: str) -> Any:
+    while not hasattr(target, attribute) and hasattr(target, "func"):  # functools.partial
+        target = target.func
+    return getattr(target, attribute, None)
 
 
 def _form_of(spec: HandlerSpec, target: Any) -> Form:

@@ -138,14 +138,16 @@ class Strays:
             return self._among(Snapshot(processes.processes()))
         return list(processes.among(candidates, self._is_stray))
 
-    def _candidates(self, now: int) -> range | None:
+    def _candidates(self, now: int) -> list[int] | None:
         """The only pids that can be strays, if they are few; None: anyone may be one."""
         if self._strays or any(c.is_looked or now - c.forked_at > _SHORT_NS for c in self._clearing):
             return None
         first = min((c.leader for c in self._clearing), default=0) + 1
         last = processes.last_pid()
         # pids start again from the bottom some day: a last one below the first says so
-        return range(first, last + 1) if first and first - 1 <= last < first + _FEW_PIDS else None
+        if not first - 1 <= last < first + _FEW_PIDS:
+            return None
+        return [pid for pid in range(first, last + 1) if pid not in self._leaders]
 
     def _among(self, snapshot: Snapshot) -> list[ProcStat]:
         """Children of ours that are strays, and their descendants."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import psutil
-
 from mpfora.processes import ProcStat, Snapshot
 
 
@@ -33,6 +31,8 @@ def real_memory(pids: Iterable[int]) -> int:
     """Bytes that these processes take, pages shared with others (the zygote, each other) counted by their share.
 
     Costs milliseconds for large processes; a process that has just gone takes nothing."""
+    import psutil  # most nodes never need it, and what a zygote holds is copied in part at each fork
+
     total = 0
     for pid in pids:
         try:

@@ -7,15 +7,15 @@ leaders.py and strays.py carry it out; here is only the loop that joins them.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import gc
 import json
 import os
 import select
 import signal
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import setproctitle
 
@@ -243,7 +243,7 @@ class Zygote:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Called by the interpreter that the supervisor executed."""
-    options = _parse(arguments)
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
     environment = dict(os.environ)
     environment.pop("MPFORA_ZYGOTE", None)
     _set_title(f"mpfora: zygote {options.node}")
@@ -272,19 +272,26 @@ def _set_title(title: str) -> None:
     del os.environ["SPT_NOENV"]
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="mpfora.child.zygote", description="Started by the supervisor only.")
-    parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--slots-fd", type=int, required=True)
-    parser.add_argument("--node", required=True)
-    parser.add_argument("--handlers", type=json.loads, required=True, help="JSON array of handler specs as objects")
-    return parser.parse_args(arguments)
+class _Options(NamedTuple):
+    """fd, slots_fd: of the socket and of the table, as they were inherited."""
+
+    fd: int
+    slots_fd: int
+    node: str
+    handlers: list[HandlerSpec]
 
 
-def _load(link: Link, options: argparse.Namespace) -> dict[str, LoadedHandler]:
+def _parse(arguments: Sequence[str]) -> _Options:
+    """--NAME VALUE pairs, as the supervisor writes them. (argparse would stay in every child's memory.)"""
+    named = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    specs = [HandlerSpec(**spec) for spec in json.loads(named["--handlers"])]
+    return _Options(int(named["--fd"]), int(named["--slots-fd"]), named["--node"], specs)
+
+
+def _load(link: Link, options: _Options) -> dict[str, LoadedHandler]:
     """Import the handlers. Where one cannot be imported, say so and leave."""
     try:
-        return load_handlers([HandlerSpec(**spec) for spec in options.handlers])
+        return load_handlers(options.handlers)
     except LoadError as error:
         link.send(wire.ImportFailed(error.spec, error.traceback))
         finish_sending(link)
