@@ -96,7 +96,7 @@ def test_it_leaves_in_time_when_etcd_does_not_answer(own_etcd: EtcdServer, names
 
 def test_etcd_that_comes_back_while_it_leaves_gets_everything(own_etcd: EtcdServer, namespace: str) -> None:
     with Site(own_etcd, namespace) as site:
-        node = start(site, "deadlock", "count_primes", stop_timeout=8, lease_ttl=60)
+        node = start(site, "deadlock", "count_primes", stop_timeout=4, lease_ttl=60)
         good = node.child("count_primes")
         own_etcd.freeze()
         node.send(signal.SIGTERM)

@@ -122,6 +122,7 @@ CASES = (
 )
 
 
+@mpfora.handler(stall_timeout=15)
 def good(task: Task, ctx: Context) -> dict[str, int]:
     """props: below, until. Counts primes, and goes on to beat until the file `until` is there."""
     found = 0
