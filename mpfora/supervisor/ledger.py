@@ -91,22 +91,13 @@ class Ledger:
         return _RELATIONS[compare.relation](0 if kv is None else getattr(kv, compare.target), compare.to)
 
     def _check(self, txn: Txn, taken: dict[int, bool], leases: Container[int]) -> None:
-        """Raises for what etcd refuses as a whole: a key put twice, or put and deleted, and a lease that is not
-        there."""
-        puts = [op for op in _flat(txn, taken) if isinstance(op, Put)]
-        seen: set[str] = set()
-        for put in puts:
-            if put.key in seen:
-                raise Rejected(f"duplicate key given in txn request: {put.key}")
-            seen.add(put.key)
+        """Raises for what etcd refuses as a whole: a key put twice, or put and deleted, on whichever branch; and a lease
+        that is not there."""
+        _changed_keys(txn.success)
+        _changed_keys(txn.failure)
         for op in _flat(txn, taken):
-            if (isinstance(op, Delete) and op.key in seen) or (
-                isinstance(op, DeletePrefix) and any(key.startswith(op.prefix) for key in seen)
-            ):
-                raise Rejected(f"duplicate key given in txn request: {op}")
-        for put in puts:
-            if put.lease and put.lease not in leases:
-                raise LeaseNotFound(f"lease {put.lease:x} has run out or was revoked")
+            if isinstance(op, Put) and op.lease and op.lease not in leases:
+                raise LeaseNotFound(f"lease {op.lease:x} has run out or was revoked")
 
     def _apply(self, txn: Txn, taken: dict[int, bool], revision: int, events: list[Event]) -> tuple[Answer, ...]:
         return tuple(self._apply_op(op, taken, revision, events) for op in _branch(txn, taken))
@@ -150,6 +141,37 @@ def _branch(txn: Txn, taken: dict[int, bool]) -> tuple[Op, ...]:
 def _flat(txn: Txn, taken: dict[int, bool]) -> list[Op]:
     """The operations that are done, nested ones included."""
     return [inner for op in _branch(txn, taken) for inner in (_flat(op, taken) if isinstance(op, Txn) else [op])]
+
+
+def _changed_keys(ops: tuple[Op, ...]) -> tuple[set[str], list[Op]]:
+    """What these operations put, and their deletions. Raises Rejected where etcd finds that they are in each other's
+    way; as there, a nested put is in the way of a deletion nested before it, and not of one nested after it."""
+    deletions: list[Op] = [op for op in ops if isinstance(op, Delete | DeletePrefix)]
+    put: set[str] = set()
+    for op in ops:
+        if isinstance(op, Txn):
+            on_success, on_failure = _changed_keys(op.success), _changed_keys(op.failure)
+            for key in on_success[0]:
+                _check_free(key, put, deletions)
+            for key in on_failure[0]:
+                _check_free(key, put, deletions)
+            put |= on_success[0] | on_failure[0]
+            deletions += on_success[1] + on_failure[1]
+    for op in ops:
+        if isinstance(op, Put):
+            _check_free(op.key, put, deletions)
+            put.add(op.key)
+    return put, deletions
+
+
+def _check_free(key: str, put: set[str], deletions: list[Op]) -> None:
+    """Raises Rejected if the key is put or deleted already."""
+    if key in put or any(_deletes(op, key) for op in deletions):
+        raise Rejected(f"duplicate key given in txn request: {key}")
+
+
+def _deletes(op: Op, key: str) -> bool:
+    return key.startswith(op.prefix) if isinstance(op, DeletePrefix) else isinstance(op, Delete) and op.key == key
 
 
 def _with_revision(result: TxnResult, revision: int) -> TxnResult:

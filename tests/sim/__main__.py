@@ -1,4 +1,4 @@
-"""python -m tests.sim --seed N: run one seed again, with its trace. --seeds A:B: run many, and tell the failing ones."""
+"""python -m tests.sim --seed N: run one seed again, with its trace. --seeds A:B: run many, and tell what failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the fake etcd, read from its revisions by the checkers alone, and what they know to have happened: evidence.
+"""What is in the fake etcd, read from its revisions by the checkers alone, and what they know to have happened.
 
 Nothing of a node's own state is looked at here.
 """
@@ -24,8 +24,14 @@ class Owned:
 
 @dataclass(slots=True)
 class Evidence:
-    """Of one task, over its whole life. said: (fence, what a process said). errors: ends that were the task's own
-    fault. forks: processes that nodes ordered. commands: verbs that a client asked for. last_fence, last_node: of the newest process."""
+    """Of one task, over its whole life.
+
+    said      (fence, what a process said)
+    errors    ends that were the task's own fault
+    forks     processes that nodes ordered
+    commands  verbs that a client asked for
+    last_fence, last_node   of the newest process
+    """
 
     said: list[tuple[int, Said]] = field(default_factory=list)
     errors: int = 0

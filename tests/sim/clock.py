@@ -1,4 +1,4 @@
-"""The virtual clock: a heap of things to happen, processes that can be stopped and killed, and coroutines driven by hand.
+"""The virtual clock: a heap of things to happen, processes that can be stopped, and coroutines driven by hand.
 
 Nothing here knows of mpfora. A World has one time and one order of events; a Host is one process with an event loop of
 its own: while it is stopped, whatever reaches it waits, and when it is killed, nothing reaches it any more. The code
@@ -311,10 +311,14 @@ class Shim:
         return timer
 
     @staticmethod
-    async def gather(*awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+    def gather(*awaitables: Awaitable[Any], return_exceptions: bool = False) -> Coroutine[Any, Any, list[Any]]:
         futures = [each if isinstance(each, Future) else Routine(Host.current, each) for each in awaitables]  # type: ignore[arg-type]
         for future in futures:
             future.add_done_callback(_heard)
+        return Shim._results(futures, return_exceptions)
+
+    @staticmethod
+    async def _results(futures: list[Future], return_exceptions: bool) -> list[Any]:
         results: list[Any] = []
         for future in futures:
             try:

@@ -1,4 +1,4 @@
-"""A simulated cluster made from a scenario: the machines, the store, the client's hand, and the faults that befall them."""
+"""A cluster made from a scenario: the machines, the store, the client's hand, and the faults that befall them."""
 
 from __future__ import annotations
 

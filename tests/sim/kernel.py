@@ -20,8 +20,9 @@ from .clock import World
 class Act:
     """What a handler does in one run.
 
-    kind        how it ends by itself after `after_s`: "result", "raise", "bad_message", "exit", "signal", "start_error",
-                "sleep", "pause", "release", "kill", "kill_zygote" (it takes the zygote down), "forever" (never)
+    kind        how it ends by itself after `after_s`: "result", "raise", "bad_message", "exit", "signal",
+                "start_error", "sleep", "pause", "release", "kill", "kill_zygote" (it takes the zygote down), "forever"
+                (it does not)
     leave_s     how long it takes to leave when it is asked to; None: it does not
     saves_s     it saves a checkpoint so often
     dies_s      from SIGKILL to the death of the leader; strays_s: from there to the death of its tree

@@ -22,9 +22,12 @@ RECONNECT_S = 0.3
 
 @dataclass(slots=True)
 class Weather:
-    """loss: of a request, and of a reply. slow: the part of packets that take up to slow_s. delay_s: of the others, each
-    way. refuse: the part of the losses that the client is told of at once. lag_s: how late a watch is, at most; stall:
-    the part of its revisions that hold it up for up to stall_s."""
+    """loss     the part of requests, and of replies, that are lost
+    refuse   the part of the losses that the client is told of at once
+    slow     the part of packets that take up to slow_s, each way; the others take about delay_s
+    lag_s    how late a watch is, at most
+    stall    the part of a watch's revisions that hold it up for up to stall_s
+    """
 
     delay_s: float = 0.001
     loss: float = 0.0

@@ -13,6 +13,7 @@ from .scenario import CommandPlan, Fault, NodePlan, Scenario, TaskPlan
 FOREVER = Act("forever")
 STUBBORN = Act("forever", leave_s=None)
 SHORT = Act("result", after_s=0.5)
+GOOD = Weather()
 
 
 def scenario(
@@ -20,10 +21,10 @@ def scenario(
     tasks: Mapping[str, tuple[Act, ...]],
     *commands: CommandPlan,
     seed: int = 1,
-    ttl_s: float = 3.0,
+    ttl_s: float = 10.0,
     safety_s: float = 6.0,
     stop_timeout_s: float = 0.5,
-    weather: Weather = Weather(),
+    weather: Weather = GOOD,
     faults: tuple[Fault, ...] = (),
 ) -> Scenario:
     """Nodes n0, n1 ... with room for three tasks each; all tasks are there after a second."""

@@ -33,6 +33,9 @@ _WEIGHTS = {"calm": 2, "network": 4, "processes": 5, "store": 2, "lease": 3, "al
 
 NAMESPACE = "sim"
 _LABELS = ("", "", "", "a", "b")
+_TASK_VERBS = (
+    "pause", "run", "kill", "release", "checkpoint", "sleep", "complete", "delete", "garbage", "pause", "run",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +216,7 @@ class Drawer:
         for _ in range(rng.choice((0, 0, 2, 5, 10))):
             task = rng.choice(tasks)
             at = task.at + rng.uniform(0, 0.6 * safety_s)
-            verb = rng.choice(("pause", "run", "kill", "release", "checkpoint", "sleep", "complete", "delete", "garbage",
-                               "pause", "run"))  # fmt: skip
+            verb = rng.choice(_TASK_VERBS)
             plans.append(CommandPlan(at, task.id, verb, parameter=str(rng.choice((0.2, 3.0, 6.0)))))
         for _ in range(rng.choice((0, 0, 1, 3, 5))):
             node = rng.choice(nodes)

@@ -1,4 +1,4 @@
-"""The zygote in the simulation: its process, with the real Deadman in a loop as the real one's, and the supervisor's end.
+"""The zygote in the simulation: its process, with the real Deadman in its loop, and the supervisor's end of it.
 
 What travels between them are the frames of mpfora.wire, each a fraction of a millisecond on its way.
 """
