@@ -14,8 +14,9 @@ from mpfora.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: the attribute under which @handler leaves its settings on what it decorates
+#: the attributes under which @handler leaves its settings, and the spec of props, on what it decorates
 SETTINGS_ATTRIBUTE = "__mpfora__"
+PROPS_ATTRIBUTE = "__mpfora_props__"
 
 
 class Handler(ABC):
@@ -61,8 +62,12 @@ def handler(
     stall_by: str | None = None,
     memory_limit: int | str | None = None,
     retry: Retry | None = None,
+    props: type | None = None,
 ) -> Callable[[F], F]:
     """Declare settings of a handler function or class, over the node's.
+
+    props: what a task's props must be: a dataclass, a TypedDict or a pydantic model. They are checked before the run,
+    which finds them built as `task.config`; a task whose props do not fit fails at once, with the fields named.
 
     Durations are seconds or texts like "90s", "10m", "4h"; sizes are bytes or texts like "2GiB". Raises ValueError at
     import for what cannot be meant, naming the setting.
@@ -79,6 +84,8 @@ def handler(
 
     def mark(target: F) -> F:
         setattr(target, SETTINGS_ATTRIBUTE, settings)
+        if props is not None:
+            setattr(target, PROPS_ATTRIBUTE, props)
         return target
 
     return mark

@@ -33,11 +33,13 @@ class Task:
     id       its name in the namespace
     props    the parsed JSON that was submitted with it, {} if there was none
     handler  the name under which the node knows the handler, e.g. "primes:count" or "train"
+    config   what the handler's spec of its props (@mpfora.handler(props=...)) has made of them; None: it has none
     """
 
     id: str
     props: Mapping[str, Any]
     handler: str
+    config: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ BUDGET_CAUSES = ("raised", "exited", "signalled", "stalled", "memory_limit", "st
 #: what is told of a task besides, and never counts against it
 _UNCOUNTED = frozenset({"zygote_lost", "node_lost"})
 
+#: exceptions that no policy tries again: what they are about does not change
+_FINAL = {"mpfora.child.schema.BadProps": "its props are not what its handler needs, and will not change"}
+
 ErrorClasses = Iterable[type[BaseException] | str] | type[BaseException] | str
 
 
@@ -150,6 +153,8 @@ def _pool(policy: Retry, error: TaskError) -> str | None:
 
 def _excluded(policy: Retry, kinds: Sequence[str]) -> str:
     """Why an exception of these classes is not tried again; "" if it is."""
+    if (why := next((_FINAL[kind] for kind in kinds if kind in _FINAL), None)) is not None:
+        return f"not tried again: {why}"
     names = {_canonical(kind) for kind in kinds}
     fail_on = next((name for name in _names(policy.fail_on) if _canonical(name) in names), None)
     if fail_on is not None:

@@ -149,5 +149,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "not_before": _time,
     "labels": _labels,
 }
+#: the names that are mpfora's in every task's props
+OWN_NAMES = frozenset({"handler", *_READERS})
 #: a text that has none of the names, and nothing that may be an escaped letter of one, is not parsed
 _MENTIONED = re.compile("|".join([*(f'"{name}"' for name in _READERS), r"\\u"]))

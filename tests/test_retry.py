@@ -192,3 +192,21 @@ def test_an_object_replaces_the_fields_that_it_names() -> None:
 def test_a_bad_object_is_refused_by_the_name_of_its_field(value: object, words: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
         parse_retry(value, Retry())
+
+
+def test_props_that_do_not_fit_are_never_tried_again() -> None:
+    """They do not change, whatever a policy says of exceptions."""
+    kinds = ("mpfora.child.schema.BadProps", "builtins.ValueError")
+    for policy in (Retry(), METAFORA, Retry(retry_on=ValueError), Retry(max_errors=1)):
+        match next_try(policy, errors_at(1000.0, cause="start_failed"), 1000.0, random.Random(1), kinds):
+            case GiveUp(reason):
+                assert reason == "not tried again: its props are not what its handler needs, and will not change"
+            case TryAgain():
+                pytest.fail("tried again")
+
+
+def test_the_exception_of_props_that_do_not_fit_has_the_name_that_is_final() -> None:
+    from mpfora.child.failures import kinds_of
+    from mpfora.child.schema import BadProps
+
+    assert isinstance(next_try(Retry(), errors_at(1.0), 1.0, random.Random(1), kinds_of(BadProps("x"))), GiveUp)

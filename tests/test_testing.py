@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 
 import pytest
 
-from mpfora import Message, handler, testing
+from mpfora import Handler, Message, handler, testing
 from mpfora.supervisor.zygote import HandlerImportError
 
 
@@ -59,6 +60,57 @@ def greedy(task, ctx):
 
 async def patient(task, ctx):
     await asyncio.sleep(60)
+
+
+@dataclass
+class Spec:
+    below: int
+    layers: list[int] = field(default_factory=list)
+
+    def __post_init__(self):
+        if self.below == 13:
+            raise OSError("no disk")
+
+
+@handler(props=Spec, stop_timeout=5)
+def declared(task, ctx):
+    return [type(task.config).__name__, task.config.below, task.config.layers, task.props["below"]]
+
+
+@handler(props=Spec)
+class DeclaredClass(Handler):
+    def run(self):
+        print(self.task.config.below)
+        return True
+
+    def stop(self):
+        pass
+
+
+@handler(props=int)
+def misdeclared(task, ctx):
+    pass
+
+
+def test_props_are_built_as_the_handler_declares_them():
+    assert testing.run(declared, {"below": 3.0, "handler": "h"}).result == ["Spec", 3, [], 3.0]
+    assert testing.run(DeclaredClass, {"below": 3}).lines == ("3",)
+
+
+def test_props_that_do_not_fit_end_the_run_before_it_begins():
+    run = testing.run(declared, {"below": "x", "layer": []})
+    assert run.cause == "start_failed"
+    assert run.error_kind == "mpfora.child.schema.BadProps"
+    assert run.error.endswith(
+        "props.layer: there is no such field; is 'layers' meant?; props.below: a whole number is needed, not \"x\""
+    )
+    own = testing.run(declared, {"below": 13})
+    assert (own.cause, own.error, own.error_kind) == ("start_failed", "OSError: no disk", "builtins.OSError")
+
+
+def test_a_spec_that_is_none_is_refused_at_the_start():
+    with pytest.raises(HandlerImportError, match=r"handler\(props=...\): int is no spec of props"):
+        testing.run(misdeclared)
 
 
 def test_result_output_and_what_the_handler_finds():

@@ -41,9 +41,11 @@ def conduct(order: wire.Fork, handler: LoadedHandler, pulse: Pulse, channel: Cha
     report."""
     orders = Orders(channel, pulse)
     try:
-        task = Task(order.task, _props(order.props_json), order.handler)
+        props = _props(order.props_json)
+        config = None if handler.schema is None else handler.schema.build(props)
+        task = Task(order.task, props, order.handler, config)
         ctx = Context(task, order, pulse, orders, _checkpoint(order.checkpoint_json))
-    except BadValue as error:
+    except BaseException as error:  # noqa: BLE001 - a spec's own code (__post_init__) may raise anything
         return describe(error, at_start=True)
     try:
         return _report(_call(handler, task, ctx, orders))
