@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from mpfora.model import InvalidName, check_name
 from mpfora.retry import Retry
 
+#: the most that a node may weigh
+MOST_WEIGHT = 1e9
+
 
 class SettingsError(ValueError):
     """A setting that cannot hold; `option` is its name as the user types it, e.g. "--lease-ttl"."""
@@ -40,6 +43,10 @@ class Settings:
     handlers   as typed: "primes:count" or "train=jobs.train:run"
     max_tasks  0: no limit
     claim_grace_s   how long a claim that vanished uncleanly is left alone, since its process may be dying
+    weight     its share of the tasks beside other nodes'; None: by max_tasks
+    moves_per_minute   the most tasks that are given to other nodes for the balance within a minute
+    rejoin_grace_s  a node that comes back within this time is restarted with others, one after another: the balance
+               waits so long for the next
     retry      the policy where a handler has none
     on_etcd_loss
                "fence": what runs is dead before its claim can pass to another; "run": it goes on while etcd cannot be
@@ -57,6 +64,9 @@ class Settings:
     memory_limit: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     claim_grace_s: float = 1.0
+    weight: float | None = None
+    moves_per_minute: int = 600
+    rejoin_grace_s: float = 20.0
     on_etcd_loss: str = "fence"
     retry: Retry = Retry()
 
@@ -86,6 +96,12 @@ class Settings:
             raise SettingsError("--stall-by", f"{self.stall_by!r}: use 'beats' or 'cpu'")
         if self.on_etcd_loss not in ("fence", "run"):
             raise SettingsError("--on-etcd-loss", f"{self.on_etcd_loss!r}: use 'fence' or 'run'")
+        if self.weight is not None and not 0 < self.weight <= MOST_WEIGHT:
+            raise SettingsError("--weight", f"{self.weight:g}: over 0 and at most {MOST_WEIGHT:g}")
+        if self.moves_per_minute <= 0:
+            raise SettingsError("--moves-per-minute", f"{self.moves_per_minute}: must be over 0")
+        if not 0 <= self.rejoin_grace_s < math.inf:
+            raise SettingsError("--rejoin-grace", f"{self.rejoin_grace_s:g} s: must be 0 or more")
         if self.memory_limit is not None and self.memory_limit <= 0:
             raise SettingsError("--memory-limit", f"{self.memory_limit}: must be over 0")
         if self.ask_before_s <= self.margin_s:

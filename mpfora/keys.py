@@ -185,9 +185,15 @@ def parse_owner(value: bytes | str) -> tuple[str, str | None]:
     return node, _field(values, "missed", str, None, "owner")
 
 
-def format_released(node: str, fence: int) -> str:
-    """The mark of a clean release: whose claim it was."""
-    return format_json({"node": node, "fence": fence})
+def format_released(node: str, fence: int, to: str | None = None) -> str:
+    """The mark of a clean release: whose claim it was, and which node should have the task."""
+    return format_json({"node": node, "fence": fence} if to is None else {"node": node, "fence": fence, "to": to})
+
+
+def parse_released_to(value: bytes | str) -> str | None:
+    """The node that should have a task that was let go; None: whoever is next. Raises ValueError."""
+    to: str | None = _field(parse_object(value, "released"), "to", str, None, "released")
+    return to
 
 
 def parse_released(value: bytes | str) -> tuple[str, int]:

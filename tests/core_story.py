@@ -167,7 +167,7 @@ class Story:
             pid=7,
             created="then",
             capacity=capacity,
-            weight=float(capacity or 1),
+            weight=self.settings.weight or float(capacity or 1),
             handlers=tuple(self.handlers),
             labels=dict(self.settings.labels),
         )

@@ -432,14 +432,14 @@ def missed_here(story: Story) -> list[do.Command]:
 
 
 def test_a_suspected_node_touches_its_record() -> None:
-    story = Story(max_tasks=0)
+    story = Story(max_tasks=0, weight=4.0)
     assert missed_here(story) == [do.Publish(story.record())]
     story.put(MemberPut(story.record()))
     assert not story.core.designations.suspects
 
 
 def test_a_suspected_node_that_cannot_run_anything_keeps_still_until_it_can() -> None:
-    story = Story(max_tasks=0)
+    story = Story(max_tasks=0, weight=4.0)
     story.tell(ev.ZygoteLost("it died"))
     assert missed_here(story) == []
     assert story.wait(0.2) == [do.StartZygote()]

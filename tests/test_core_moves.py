@@ -11,8 +11,8 @@ from mpfora.states import Message, State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.balance import FairBalancer, NoBalancer, View
-from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerPut, TaskPut
-from mpfora.supervisor.moves import MAX_IN_FLIGHT, SETTLE_S, Moves
+from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, TaskPut
+from mpfora.supervisor.moves import COOLDOWN_S, MAX_IN_FLIGHT, SETTLE_S, Moves
 
 
 class Recorder(NoBalancer):
@@ -55,10 +55,10 @@ def test_the_balancer_is_asked_two_to_four_seconds_after_the_last_change_of_memb
 
 
 def test_not_all_nodes_ask_at_one_instant() -> None:
-    moves = Moves()
     times = set()
     for seed in range(20):
-        moves.membership_changed(100.0, random.Random(seed))
+        moves = Moves()
+        moves.membership_changed(["n1"], 100.0, random.Random(seed))
         assert moves.at_s is not None
         assert 100.0 + SETTLE_S[0] <= moves.at_s <= 100.0 + SETTLE_S[1]
         times.add(moves.at_s)
@@ -84,7 +84,7 @@ def test_the_balancer_sees_nodes_loads_and_how_long_its_own_tasks_have_run_unsav
     view = balancer.views[-1]
     assert view.me == "n1"
     assert [(task.id, task.run_s) for task in view.mine] == [("t", 2.0)]
-    assert view.nodes["n1"].tasks == 1
+    assert view.nodes["n1"].tasks == 2, "what it is to claim counts"
     assert view.nodes["n1"].live
     assert not view.nodes["n2"].live
     assert view.nodes["n2"].labels == {"a": "b"}
@@ -97,9 +97,12 @@ def test_what_is_chosen_is_stopped_released_and_left_to_its_designee() -> None:
     assert isinstance(asked, do.AskStop)
     assert (asked.message, asked.reason) == (Message.release(), "rebalance")
     moved = next(task_id for task_id, run in story.runs.items() if run == asked.run)
-    assert kinds(story.exits(RELEASED, moved)) == ["Release"]
+    (let_go,) = story.exits(RELEASED, moved)
+    assert isinstance(let_go, do.Release)
+    assert let_go.update.to == "n2"
     assert story.released(moved) == []
     assert story.core.designations.designee == {moved: "n2"}
+    assert story.heard("moves to n2: n1 holds more than its share, n2 less")
     assert story.put(OwnerPut(moved, "n2", story.revision + 1)) == []
     assert story.wait(60) == []
 
@@ -174,3 +177,107 @@ def test_tasks_of_a_node_that_died_go_where_there_is_least() -> None:
     story.put(MemberPut(member("n2", capacity=None, weight=1.0)), TaskPut("x"))
     assert story.core.designations.designee == {"x": "n2"}
     assert story.put(MemberGone("n2")) == [claims("x")]
+
+
+def test_a_task_that_came_lately_stays_unless_it_is_commanded() -> None:
+    story = holding(Recorder("t"), "t")
+    story.core.moves.arrived("t", story.boot_s)
+    story.put(MemberPut(member("n2")))
+    assert story.wait(10) == []
+    assert kinds(story.node_command("balance")) == ["TakeNodeCommand", "AskStop"]
+
+
+def test_a_task_that_came_lately_may_go_when_its_rest_is_over() -> None:
+    story = holding(Recorder("t"), "t")
+    story.core.moves.arrived("t", story.boot_s)
+    story.put(MemberPut(member("n2")))
+    assert story.wait(COOLDOWN_S - 1) == []
+    assert kinds(story.wait(2)) == ["AskStop"]
+
+
+def test_what_another_node_gave_to_this_one_came_lately() -> None:
+    balancer = Recorder()
+    story = holding(balancer)
+    story.put(MemberPut(member("n2")), TaskPut("t"), OwnerPut("t", "n2", story.revision + 1))
+    story.put(OwnerGone("t", clean=True, to="n1"))
+    story.wins("t")
+    story.node_command("balance")
+    assert [task.settled for task in balancer.views[-1].mine] == [False]
+    story.wait(COOLDOWN_S)
+    story.node_command("balance")
+    assert [task.settled for task in balancer.views[-1].mine] == [True]
+
+
+def test_moves_a_minute_are_limited() -> None:
+    names = ["a", "b", "c"]
+    story = holding(Recorder(*names), *names, moves_per_minute=2)
+    assert kinds(story.node_command("balance")) == ["TakeNodeCommand", "AskStop", "AskStop"]
+    for name in "ab":
+        story.exits(RELEASED, name)
+        story.settled(name)
+    assert "AskStop" not in kinds(story.wait(59))
+    assert "AskStop" in kinds(story.wait(2))
+
+
+def test_after_the_last_move_of_a_round_the_balancer_is_asked_once_more() -> None:
+    balancer = Recorder("a")
+    story = holding(balancer, "a", "b")
+    story.node_command("balance")
+    story.exits(RELEASED, "a")
+    story.settled("a")
+    balancer.views.clear()
+    balancer.releases = ()
+    story.wait(60)
+    assert len(balancer.views) == 1
+
+
+def test_a_node_that_comes_back_is_waited_for_with_the_next_one() -> None:
+    balancer = Recorder()
+    story = holding(balancer, rejoin_grace_s=20)
+    for name in ("n2", "n3"):
+        story.put(MemberPut(member(name)))
+    story.wait(10)
+    balancer.views.clear()
+    for name in ("n2", "n3"):
+        story.put(MemberGone(name))
+        story.wait(5)
+        story.put(MemberPut(member(name)))
+        balancer.views.clear()
+        story.wait(10)
+        assert balancer.views == []
+    story.wait(11)
+    assert len(balancer.views) == 1, "once, when all are back"
+
+
+def test_what_leaves_already_counts_as_gone_to_where_it_goes() -> None:
+    """A second plan while the first is under way moves no more than was needed."""
+    story = holding(FairBalancer(), *"abcd")
+    story.put(MemberPut(member("n2", capacity=None, weight=1.0)))
+    asked = [step for step in story.wait(4) if isinstance(step, do.AskStop)]
+    assert len(asked) == 2
+    assert kinds(story.node_command("balance")) == ["TakeNodeCommand"]
+
+
+class Broken(NoBalancer):
+    def may_claim(self, view: View, task: object) -> bool:
+        raise ValueError("no idea")
+
+    def choose_releases(self, view: View) -> Sequence[str]:
+        raise KeyError("nowhere")
+
+
+def test_a_balancer_that_fails_takes_no_node_down() -> None:
+    story = holding(Broken(), "a")
+    story.node_command("balance")
+    assert story.heard("the balancer's may_claim failed: ValueError: no idea")
+    assert story.heard("the balancer's choose_releases failed: KeyError: 'nowhere'")
+    assert story.holds() == ["a"]
+
+
+def test_what_was_done_for_the_balance_is_told_at_the_end() -> None:
+    story = holding(Recorder("a"), "a", "b")
+    story.node_command("balance")
+    story.exits(RELEASED, "a")
+    story.released("a")
+    story.tell(ev.SessionClosed())
+    assert story.heard("in all: 3 claims tried (0 late), 2 won, 0 lost; missed 0 times; 1 tasks moved")

@@ -101,6 +101,79 @@ def test_an_owned_task_has_no_designee_and_gets_one_when_it_is_let_go() -> None:
     assert list(fold.put(OwnerGone("t", clean=True))) == ["t"]
 
 
+def released(fold: Fold, to: str | None, **fields: Member) -> str | None:
+    """A task of node a is let go to another; its designee."""
+    fold.submit("t")
+    fold.claim("t", "a")
+    assert list(fold.put(OwnerGone("t", clean=True, to=to))) == ["t"]
+    return fold.books.designee.get("t")
+
+
+def test_a_task_goes_to_the_node_that_its_last_owner_gave_it_to() -> None:
+    fold = Fold(A, B, C)
+    for n in range(5):
+        fold.put(TaskPut(f"b{n}"))
+        fold.claim(f"b{n}", "b")
+    assert released(fold, "b") == "b"
+    fold.claim("t", "b")
+    assert fold.put(OwnerGone("t", clean=True)) == {"t": None}
+    assert fold.books.designee["t"] != "b", "the word holds once"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        member("b", frozen=True),
+        member("b", draining=True),
+        member("b", capacity=0),
+        member("b", handlers=("x",)),
+        member("z"),
+    ],
+    ids=["frozen", "draining", "full", "cannot run it", "unknown"],
+)
+def test_a_gift_to_a_node_that_cannot_take_it_goes_to_whoever_is_next(other: Member) -> None:
+    fold = Fold(A, other, C)
+    fold.put(TaskPut("busy"))
+    fold.claim("busy", "a")
+    fold.put(TaskPut("t"), WantsPut("t", Wants("h")))
+    fold.claim("t", "a")
+    fold.put(OwnerGone("t", clean=True, to="b"))
+    assert fold.books.designee["t"] in ("c", "z")
+
+
+def test_a_gift_that_is_not_fetched_is_anybody_s_after_a_change_of_members() -> None:
+    fold = Fold(A, B)
+    assert released(fold, "b") == "b"
+    fold.put(MemberGone("b"))
+    assert fold.books.designee == {"t": "a"}
+
+
+def test_tasks_that_rest_do_not_count_where_a_process_is_needed() -> None:
+    """A sleeping task costs nothing: the node that has many of them is as good as any."""
+    fold = Fold(A, B)
+    for n in range(10):
+        fold.put(TaskPut(f"s{n}"), StatePut(f"s{n}", State.SLEEPING, 9.0))
+        fold.claim(f"s{n}", "a")
+    assert Counter(fold.submit(*ids(10))) == {"a": 5, "b": 5}
+
+
+def test_groups_say_who_has_what_and_who_could_run_it() -> None:
+    fold = Fold(A, member("b", labels={"gpu": "yes"}), member("c", frozen=True))
+    fold.submit("t", "u")
+    fold.submit("g", wants=Wants("h", {"gpu": "yes"}))
+    fold.claim("g", "b")
+    fold.put(TaskPut("c"))
+    fold.claim("c", "c")
+    groups = {group.key: (set(group.able), group.held) for group in fold.books.groups()}
+    assert groups == {
+        ("", (), False, False, False): ({"a", "b"}, {"a": 1, "b": 1, "c": 1}),
+        ("h", (("gpu", "yes"),), True, False, False): ({"b"}, {"b": 1}),
+    }
+    for task_id in ("t", "u", "g", "c"):
+        fold.put(TaskGone(task_id))
+    assert fold.books.groups() == ()
+
+
 def test_a_task_that_is_gone_is_forgotten() -> None:
     fold = Fold(member("a", capacity=1))
     fold.submit("t", "u")

@@ -28,6 +28,7 @@ PURE = [
         "events", "holdings", "key_changes", "lease", "lifecycle", "mirror", "moves", "posture", "session", "timers",
         "transactions", "zygote_care",
     )],
+    *[f"supervisor.{name}" for name in ("adviser", "counts", "plan", "views")],
     "child.deadman",
 ]  # fmt: skip
 #: in these a name of an impure module is allowed, and why

@@ -1,4 +1,4 @@
-"""Balancers: may this node claim a task, and which of its own should it give up? Pure functions of a View.
+"""Balancers: may this node claim a task, and which of its own should run elsewhere? Pure functions of a View.
 
 A Balancer is asked by the core and by nobody else: `may_claim` when a task is this node's to take, `choose_releases`
 some seconds after the last change of membership and at a balance command. It reads no clock and does no I/O.
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mpfora.model import Wants
+from mpfora.supervisor.plan import Group, Seat, group_key, shares, transfers
 
 
 @dataclass(frozen=True, slots=True)
 class NodeLoad:
     """One node of the cluster as the mirror has it.
 
-    tasks    what it owns;  capacity  the most it may own as things are: what it runs at once, and what rests there;
-             None: no limit
-    live     it takes tasks: neither frozen, draining nor suspected
+    tasks    how many tasks that need a process it owns or is about to claim;  resting  the same of those that need none
+    capacity the most tasks that need a process it takes; None: no limit
+    live     it takes tasks: neither frozen, draining nor suspected, and no node of another kind
+    labels, handlers   what it publishes
     """
 
     name: str
@@ -28,17 +30,25 @@ class NodeLoad:
     capacity: int | None
     weight: float
     live: bool
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    resting: int = 0
+    handlers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OwnTask:
-    """A task that this node owns. run_s: how long its process has run since it started or last saved, 0 if it has
-    none."""
+    """A task that this node owns.
+
+    run_s    how long its process has run since it started or last saved, 0 if it has none: what a move would lose
+    resting  it needs no process now (it sleeps, or is paused)
+    settled  it was not moved to this node lately: one that was is not moved again for a while, whoever chooses it
+    """
 
     id: str
     wants: Wants
     run_s: float
+    resting: bool = False
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +61,49 @@ class OpenTask:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a decision is made from. me: this node's name; nodes by name, this one included; mine: what it owns."""
+    """What a decision is made from.
+
+    me      this node's name;  nodes  by name, this one included;  mine  what it owns
+    groups  all tasks that are owned or about to be claimed, by what they ask of a node: how many of them each node
+            has, and which live nodes can run them. Empty: all nodes can run all tasks
+    """
 
     me: str
     nodes: Mapping[str, NodeLoad]
     mine: tuple[OwnTask, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    def seats(self) -> list[Seat]:
+        """The nodes that take part in balancing."""
+        return [Seat(node.name, node.weight, node.capacity) for node in self.nodes.values() if node.live]
+
+    def all_groups(self) -> tuple[Group, ...]:
+        """`groups`, or what stands for them where all nodes can run all tasks."""
+        if self.groups:
+            return self.groups
+        able = frozenset(node.name for node in self.nodes.values() if node.live)
+        held = {name: node.tasks for name, node in self.nodes.items()}
+        rest = {name: node.resting for name, node in self.nodes.items()}
+        key = group_key(Wants(), False), group_key(Wants(), True)
+        return Group(key[0], able, held), Group(key[1], able, rest, resting=True)
+
+    def group_of(self, task: OwnTask) -> tuple[object, ...]:
+        """The key of the group that a task of this node is in."""
+        return group_key(task.wants if self.groups else Wants(), task.resting)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A task of this node that should run elsewhere.
+
+    to   the node that is to have it, if it lives, can run it and has room when it is let go; None: the live node with
+         the least load
+    why  for the log
+    """
+
+    task_id: str
+    to: str | None = None
+    why: str = ""
 
 
 class Balancer(ABC):
@@ -63,15 +111,14 @@ class Balancer(ABC):
 
     @abstractmethod
     def may_claim(self, view: View, task: OpenTask) -> bool:
-        """Whether this node takes a task that it is designated for, has the handler and the room for. `view.mine` is
-        empty here. A node that refuses is passed over after a second, each time: refuse what must be refused, not
-        what is unwise."""
+        """Whether this node takes a task that it is designated for, has the handler and the room for. `view.mine` and
+        `view.groups` are empty here. A node that refuses is passed over after a second, each time: refuse what must be
+        refused, not what is unwise."""
 
     @abstractmethod
-    def choose_releases(self, view: View) -> Sequence[str]:
-        """The ids of this node's tasks that should run elsewhere, dearest last. They are stopped, saved and
-        released, a few at a time, and then go to the live node with the least load. Ids that are not this node's are
-        ignored."""
+    def choose_releases(self, view: View) -> Sequence[str | Move]:
+        """This node's tasks that should run elsewhere, the cheapest to move first: ids, or Moves that say where and
+        why. They are stopped, saved and released, a few at a time. Tasks that are not this node's are ignored."""
 
 
 class NoBalancer(Balancer):
@@ -80,53 +127,49 @@ class NoBalancer(Balancer):
     def may_claim(self, view: View, task: OpenTask) -> bool:
         return True
 
-    def choose_releases(self, view: View) -> Sequence[str]:
+    def choose_releases(self, view: View) -> Sequence[str | Move]:
         return ()
 
 
 class FairBalancer(Balancer):
-    """Counts: every live node gets its share of the tasks by weight, within one task; what a node holds above that
-    it gives up."""
+    """Counts: every live node gets its share of the tasks by weight, within one task, of those that it can run; what a
+    node holds above that goes to nodes that hold less than theirs."""
 
     def may_claim(self, view: View, task: OpenTask) -> bool:
         return True
 
-    def choose_releases(self, view: View) -> Sequence[str]:
-        excess = len(view.mine) - quotas(view).get(view.me, len(view.mine))
-        cheapest_first = sorted(view.mine, key=lambda task: (task.run_s, zlib.crc32(task.id.encode()), task.id))
-        return [task.id for task in cheapest_first[: max(0, excess)]]
+    def choose_releases(self, view: View) -> Sequence[str | Move]:
+        me = view.nodes.get(view.me)
+        if me is None or not me.live:
+            return ()
+        pools: dict[tuple[object, ...], list[OwnTask]] = {}
+        for task in cheapest_first(view.mine):
+            pools.setdefault(view.group_of(task), []).append(task)
+        chosen: list[Move] = []
+        for transfer in transfers(view.seats(), view.all_groups()):
+            if transfer.source == view.me and (pool := pools.get(transfer.group)):
+                why = f"{view.me} holds more than its share, {transfer.target} less"
+                chosen += [Move(task.id, transfer.target, why) for task in pool[: transfer.count]]
+                del pool[: transfer.count]
+        left = [task for pool in pools.values() for task in pool]
+        return chosen + _beyond_room(me, left)
+
+
+def cheapest_first(tasks: Iterable[OwnTask]) -> list[OwnTask]:
+    """In the order in which a move loses least; those that moved lately last."""
+    return sorted(tasks, key=lambda task: (not task.settled, task.run_s, zlib.crc32(task.id.encode()), task.id))
 
 
 def quotas(view: View) -> dict[str, int]:
-    """How many tasks each live node should hold, of all that are owned: the exact share by weight, rounded down, and
-    one more for those that hold most, so that nothing moves for a rounding. No quota is above a capacity.
-
-    A node that owns less than its capacity admits is filled up from those that are above their share."""
-    live = [node for node in view.nodes.values() if node.live]
-    left = sum(node.tasks for node in live)
-    quota: dict[str, int] = {}
-    while live:
-        weight = sum(node.weight for node in live)
-        capped = [n for n in live if n.capacity is not None and n.capacity < left * n.weight / weight]
-        if not capped:
-            break
-        for node in capped:
-            assert node.capacity is not None
-            quota[node.name] = node.capacity
-            left -= node.capacity
-        live = [node for node in live if node.name not in quota]
-    quota.update(_shares(live, left))
-    return quota
+    """How many tasks that need a process each live node should hold: see plan.shares."""
+    return shares(view.seats(), view.all_groups())
 
 
-def _shares(nodes: Sequence[NodeLoad], total: int) -> dict[str, int]:
-    weight = sum(node.weight for node in nodes)
-    shares = {node.name: int(total * node.weight / weight) for node in nodes}
-    over = total - sum(shares.values())
-    by_need = sorted(nodes, key=lambda n: (shares[n.name] - n.tasks, zlib.crc32(n.name.encode()), n.name))
-    for node in by_need[:over]:
-        shares[node.name] += 1
-    return shares
+def _beyond_room(me: NodeLoad, left: Sequence[OwnTask]) -> list[Move]:
+    """What is beyond this node's own limit goes even if nobody has room for it: the limit is the machine's."""
+    active = cheapest_first(task for task in left if not task.resting)
+    over = 0 if me.capacity is None else len(active) - me.capacity
+    return [Move(task.id, None, f"{me.name} holds more than its --max-tasks") for task in active[: max(0, over)]]
 
 
 BALANCERS: Mapping[str, type[Balancer]] = {"fair": FairBalancer, "none": NoBalancer}

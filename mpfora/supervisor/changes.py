@@ -49,10 +49,12 @@ class OwnerPut:
 
 @dataclass(frozen=True, slots=True)
 class OwnerGone:
-    """The claim is gone. clean: its owner said in the same revision that its process is dead."""
+    """The claim is gone. clean: its owner said in the same revision that its process is dead; to: and which node should
+    have the task."""
 
     task_id: str
     clean: bool
+    to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

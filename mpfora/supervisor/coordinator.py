@@ -92,11 +92,13 @@ class Update:
 
     command_revision  the command (TaskCommandPut.revision) that this update has carried out: deleted if it is still
     that one
+    to                with a release alone: the node that should have the task next (OwnerGone.to); None: any
     """
 
     state: TaskState | None = None
     checkpoint_json: str | None = None
     command_revision: int | None = None
+    to: str | None = None
 
 
 class Coordinator(ABC):

@@ -15,21 +15,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpfora.config import Settings
-from mpfora.model import Member
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.balance import Balancer, NodeLoad, OpenTask, OwnTask, View
+from mpfora.supervisor.adviser import Adviser
+from mpfora.supervisor.balance import Balancer, OpenTask
 from mpfora.supervisor.changes import Malformed, NodeCommandPut
 from mpfora.supervisor.claiming import BATCH, Claims
 from mpfora.supervisor.coordinator import Lost, Won
+from mpfora.supervisor.counts import Counts
 from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.holdings import Holdings
 from mpfora.supervisor.lease import LeasePhase
-from mpfora.supervisor.lifecycle import Process, Site, Slot
-from mpfora.supervisor.mirror import NO_WANTS, Mirror, TaskView, Touched
+from mpfora.supervisor.lifecycle import Process, Site
+from mpfora.supervisor.mirror import Mirror, TaskView, Touched
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.posture import Posture, Shutdown
 from mpfora.supervisor.session import Membership, Session
+from mpfora.supervisor.views import Views
 from mpfora.supervisor.zygote_care import ZygoteCare
 
 #: between two looks at what the mirror says this node owns
@@ -49,7 +51,7 @@ class Core:
         self, settings: Settings, balancer: Balancer, *, host: str, pid: int, created: str, rng: random.Random
     ) -> None:
         self.settings = settings
-        self._balancer = balancer
+        self._adviser = Adviser(balancer)
         self._rng = rng
         self.mirror = Mirror()
         self.designations = Designations(self.mirror)
@@ -58,7 +60,9 @@ class Core:
         self.posture = Posture(settings, host, pid, created)
         self.claims = Claims(settings.name, self.mirror, self.designations, settings.claim_grace_s)
         self.holdings = Holdings(settings, self.mirror, rng)
-        self.moves = Moves()
+        self.moves = Moves(settings.moves_per_minute, settings.rejoin_grace_s)
+        self.views = Views(settings.name, self.mirror, self.designations, self.moves)
+        self.counts = Counts()
         self._phase = LeasePhase.NONE
         #: tasks that the mirror says are ours and nothing here runs -> fence, as of the last look
         self._orphans: dict[str, int] = {}
@@ -113,7 +117,7 @@ class Core:
             self.holdings.wake_at(),
             self.claims.wake_at() if self._may_claim(now) and self._is_member() else None,
             self.session.wake_at(now.boot_s),
-            self.moves.at_s if self._is_held(now) else None,
+            self.moves.wake_at() if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
             None if self.posture.shutdown else self.zygote.start_at_s,
             self._reconcile_at_s if self.session.membership is Membership.IN else None,
@@ -186,7 +190,7 @@ class Core:
 
     def _session_closed(self, event: ev.SessionClosed, now: ev.Now) -> list[do.Command]:
         self.session.left()
-        return [self._exit]
+        return [do.Say("info", str(self.counts)), self._exit]
 
     # -- absorb: the cluster --------------------------------------------------------------------------
 
@@ -236,7 +240,9 @@ class Core:
         me = self.settings.name
         if me in touched.touched_members:
             self._in_doubt = False
-        if is_new or any(put.missed == me for put in touched.owners):
+        times = sum(1 for put in touched.owners if put.missed == me)
+        self.counts.was_missed += times
+        if is_new or times:
             self._in_doubt = True
 
     def _malformed(self, bad: Malformed) -> list[do.Command]:
@@ -249,7 +255,7 @@ class Core:
     def _members_changed(self, touched: list[str], now: ev.Now) -> list[do.Command]:
         """Who is missing from the cluster's books touches its record; so does who is suspected in them, if it can run
         what it would be given."""
-        self.moves.membership_changed(now.boot_s, self._rng)
+        self.moves.membership_changed(self.mirror.members, now.boot_s, self._rng)
         me = self.settings.name
         missing = self._is_held(now) and not self._is_member()
         suspected = me in self.designations.suspects and me not in touched
@@ -279,6 +285,7 @@ class Core:
 
     def _claims_answered(self, event: ev.ClaimsAnswered, now: ev.Now) -> list[do.Command]:
         steps: list[do.Command] = []
+        self.counts.answered(event.answers)
         for answer in event.answers:
             if self.claims.answered(answer, now.boot_s) and isinstance(answer, Won):
                 steps += self.holdings.won(answer)
@@ -307,7 +314,7 @@ class Core:
     def _after_dropping(self, now: ev.Now) -> None:
         """Slots that are gone: the task may be this node's again, and the watch may have said so before."""
         for claim in self.holdings.take_dropped():
-            self.moves.over(claim.task_id)
+            self.moves.over(claim.task_id, now.boot_s, self._rng)
             self.claims.ended(claim, now.boot_s)
 
     def _decide_session(self, now: ev.Now) -> list[do.Command]:
@@ -329,14 +336,16 @@ class Core:
 
     def _decide_moves(self, now: ev.Now) -> list[do.Command]:
         if self._is_held(now) and self.moves.due(now.boot_s):
-            own = tuple(self._own_task(slot, now) for slot in self.holdings.slots.values() if slot.is_held)
-            self.moves.plan(self._balancer.choose_releases(self._view(own)))
-        steps: list[do.Command] = []
-        while (task_id := self.moves.next()) is not None:
-            if self.holdings.give_back(task_id, "rebalance"):
-                steps.append(do.Say("info", "moves: this node holds more than its share", task_id))
+            view = self.views.of_all(self.holdings.slots.values(), now.boot_s)
+            self.moves.plan(self._adviser.releases(view), now.boot_s)
+        steps: list[do.Command] = [do.Say("error", text) for text in self._adviser.take_complaints()]
+        while (move := self.moves.next(now.boot_s)) is not None:
+            if self.holdings.give_back(move.task_id, "rebalance", move.to):
+                self.counts.moves += 1
+                where = f"to {move.to}" if move.to else "away"
+                steps.append(do.Say("info", f"moves {where}: {move.why or 'its balancer says so'}", move.task_id))
             else:
-                self.moves.over(task_id)
+                self.moves.failed(move.task_id)
         return steps
 
     def _decide_reconcile(self, now: ev.Now) -> list[do.Command]:
@@ -408,28 +417,17 @@ class Core:
         me = self.mirror.members.get(self.settings.name)
         if me is None or not self.claims.any_due(now.boot_s) or not self._may_claim(now):
             return []
-        view = self._view(())
+        view = self.views.of_nodes()
 
         def may_claim(task: TaskView) -> bool:
-            return fits(me, task.wants) and self._balancer.may_claim(view, OpenTask(task.id, task.wants))
+            return fits(me, task.wants) and self._adviser.may_claim(view, OpenTask(task.id, task.wants))
 
         chosen = self.claims.choose(now.boot_s, self._rooms(), may_claim, self.holdings.slots.__contains__)
+        self.counts.tried(chosen)
+        for task_id, _ in chosen:
+            if self.mirror.tasks[task_id].promised == self.settings.name:
+                self.moves.arrived(task_id, now.boot_s)
         return _batches(chosen)
-
-    def _view(self, mine: tuple[OwnTask, ...]) -> View:
-        nodes = {m.name: self._node_load(m) for m in self.mirror.members.values()}
-        return View(self.settings.name, nodes, mine)
-
-    def _node_load(self, member: Member) -> NodeLoad:
-        book = self.designations
-        load = book.load(member.name)
-        capacity = None if member.capacity is None else member.capacity + load.resting
-        return NodeLoad(member.name, load.owned, capacity, member.weight, book.is_live(member), member.labels)
-
-    def _own_task(self, slot: Slot, now: ev.Now) -> OwnTask:
-        view = self.mirror.tasks.get(slot.task_id)
-        run_s = now.boot_s - slot.saved_s if slot.process is not Process.NONE else 0.0
-        return OwnTask(slot.task_id, view.wants if view else NO_WANTS, run_s)
 
     def _decide_progress(self, now: ev.Now) -> list[do.Command]:
         if self._progress_at_s is None or now.boot_s < self._progress_at_s:

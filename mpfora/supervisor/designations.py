@@ -15,23 +15,20 @@ from dataclasses import dataclass
 
 from mpfora.model import Member, Wants
 from mpfora.supervisor.mirror import Mirror, TaskView, Touched
+from mpfora.supervisor.plan import Group, group_key
 
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What tells tasks apart for placing them: tasks alike in this may run on the same nodes.
-
-    resting: it needs no process now, so a full node may hold it."""
-
-    wants: Wants
-    resting: bool
-
-    def __hash__(self) -> int:
-        return hash((self.wants.handler, len(self.wants.labels), self.resting))
+Kind = tuple[str, tuple[tuple[str, str], ...], bool, bool, bool]
 
 
 def kind_of(task: TaskView) -> Kind:
-    return Kind(task.wants, task.resting)
+    """What tells tasks apart for placing them: plan.group_key."""
+    return group_key(task.wants, task.resting)
+
+
+def wants_of(kind: Kind) -> Wants:
+    """Wants that are met by the same nodes."""
+    handler, labels, is_named, is_broken, _ = kind
+    return Wants(handler if is_named else None, dict(labels), "unreadable" if is_broken else None)
 
 
 def fits(member: Member, wants: Wants) -> bool:
@@ -55,6 +52,10 @@ class Load:
     active: int = 0
 
 
+#: the order in which nodes are given tasks: without room last, then by load, then in an order of their own
+Rank = tuple[bool, float, float, int, str]
+
+
 class Designations:
     """The fold. Call `fold` once per batch, right after the mirror absorbed it."""
 
@@ -65,22 +66,33 @@ class Designations:
         self.designee: dict[str, str] = {}
         #: nodes that were missed, in the order in which it was noticed
         self.suspects: dict[str, None] = {}
-        #: designated tasks that will need a process
-        self._active: dict[str, None] = {}
         #: unowned tasks that no node can take now, by kind, oldest first
         self._waiting: dict[Kind, dict[str, None]] = {}
-        #: task id -> how it was counted last: (node, active)
-        self._counted: dict[str, tuple[str, bool]] = {}
+        #: task id -> how it was counted last: as owned by or designated to which node
+        self._counted: dict[str, tuple[str, Kind, bool]] = {}
+        #: task id -> the kind under which it waits
+        self._queued: dict[str, Kind] = {}
+        #: kind -> node -> how many such tasks it owns or is to claim
+        self._held: dict[Kind, dict[str, int]] = {}
+        #: kind -> live members that can run it; emptied when members or suspects change
+        self._able: dict[Kind, list[Member]] = {}
+        #: nodes that have become less loaded in this batch
+        self._eased: dict[str, None] = {}
+        #: kinds that tasks were queued under in this batch
+        self._fresh: dict[Kind, None] = {}
 
     def fold(self, touched: Touched) -> dict[str, None]:
         """Take in one batch; returns the ids of the tasks whose designee was set, changed or taken away."""
         if touched.reset:
             self._forget_all()
         self._judge(touched)
+        if touched.members:
+            self._able.clear()
+        promised: dict[str, None] = {}
         for task_id in touched.tasks:
-            self._place(task_id, self._mirror.tasks.get(task_id))
+            self._place(task_id, self._mirror.tasks.get(task_id), promised)
         undone = self._start_over() if touched.members else {}
-        return undone | self._assign()
+        return undone | promised | self._assign(everywhere=touched.members)
 
     def load(self, node: str) -> Load:
         load = self.loads.get(node)
@@ -96,14 +108,23 @@ class Designations:
     def is_live(self, member: Member) -> bool:
         return not (member.frozen or member.draining or member.name in self.suspects)
 
+    def groups(self) -> tuple[Group, ...]:
+        """All tasks that are owned or designated, by what they ask of a node: for the plan."""
+        return tuple(
+            Group(kind, frozenset(member.name for member in self._able_for(kind)), dict(held), kind[-1])
+            for kind, held in self._held.items()
+        )
+
     def rank(self, task: TaskView, node: str) -> int | None:
         """The place of `node` (0 is next) among those that may claim a task its designee missed; None: it may not.
 
         Those without room come last: they may have some when their turn comes, and wait for it until then."""
         designee = self.designee.get(task.id)
-        live = [m for m in self._mirror.members.values() if self.is_live(m) and fits(m, task.wants)]
-        order = {m.name: self._late_key(m, task) for m in live if m.name != designee}
-        return sorted(order, key=order.__getitem__).index(node) if node in order else None
+        order = {m.name: self._late_key(m, task) for m in self._able_for(kind_of(task)) if m.name != designee}
+        if node not in order:
+            return None
+        mine = order[node]
+        return sum(1 for key in order.values() if key < mine)
 
     def _late_key(self, member: Member, task: TaskView) -> tuple[bool, int, str]:
         full = not task.resting and self.free(member) <= 0
@@ -114,13 +135,19 @@ class Designations:
         for tasks in self._waiting.values():
             yield from tasks
 
+    def _able_for(self, kind: Kind) -> list[Member]:
+        """The live members that can run tasks of this kind."""
+        able = self._able.get(kind)
+        if able is None:
+            wants = wants_of(kind)
+            able = [m for m in self._mirror.members.values() if self.is_live(m) and fits(m, wants)]
+            self._able[kind] = able
+        return able
+
     def _forget_all(self) -> None:
-        self.loads.clear()
-        self.designee.clear()
-        self._active.clear()
-        self.suspects.clear()
-        self._waiting.clear()
-        self._counted.clear()
+        for books in (self.loads, self.designee, self.suspects, self._waiting, self._counted, self._queued, self._held):
+            books.clear()
+        self._able.clear()
 
     def _judge(self, touched: Touched) -> None:
         """Suspect who was missed; believe again who claims or touches its record."""
@@ -134,90 +161,120 @@ class Designations:
                 del self.suspects[put.node]
                 touched.members = True
 
-    def _place(self, task_id: str, task: TaskView | None) -> None:
-        """Count an owned task with its node; queue an unowned one that nobody was designated for."""
-        self._uncount(task_id)
+    def _place(self, task_id: str, task: TaskView | None, promised: dict[str, None]) -> None:
+        """Count an owned task with its node; queue an unowned one that nobody was designated for, or designate whom its
+        last owner gave it to."""
         if task is None or task.owner is not None:
-            self._undesignate(task_id)
-            self._unqueue(task_id)
-        if task is None:
-            return
-        if task.owner is not None:
-            active = not task.resting
-            self._counted[task_id] = (task.owner.node, active)
-            load = self.load(task.owner.node)
-            load.owned += 1
-            load.active += active
-            load.resting += not active
+            self._drop(task_id)
+            if task is not None and task.owner is not None:
+                self._count(task_id, task.owner.node, kind_of(task), owned=True)
         elif task_id not in self.designee:
-            self._unqueue(task_id)
-            self._waiting.setdefault(kind_of(task), {})[task_id] = None
+            self._drop(task_id)
+            kind = kind_of(task)
+            if self._keep_promise(task, kind):
+                promised[task_id] = None
+            else:
+                self._queue(task_id, kind)
+
+    def _keep_promise(self, task: TaskView, kind: Kind) -> bool:
+        member = self._mirror.members.get(task.promised or "")
+        if member is None or not self.is_live(member) or not fits(member, task.wants):
+            return False
+        if not task.resting and self.free(member) <= 0:
+            return False
+        self._designate(task.id, member.name, kind)
+        return True
+
+    def _drop(self, task_id: str) -> None:
+        """Take a task out of the books, wherever it stands."""
+        self._uncount(task_id)
+        self.designee.pop(task_id, None)
+        kind = self._queued.pop(task_id, None)
+        if kind is not None:
+            tasks = self._waiting[kind]
+            del tasks[task_id]
+            if not tasks:
+                del self._waiting[kind]
+
+    def _count(self, task_id: str, node: str, kind: Kind, *, owned: bool) -> None:
+        self._counted[task_id] = (node, kind, owned)
+        self._add(node, kind, owned, 1)
 
     def _uncount(self, task_id: str) -> None:
         counted = self._counted.pop(task_id, None)
         if counted is not None:
-            node, active = counted
-            load = self.load(node)
-            load.owned -= 1
-            load.active -= active
-            load.resting -= not active
+            self._add(*counted, -1)
+            self._eased[counted[0]] = None
 
-    def _undesignate(self, task_id: str) -> None:
-        node = self.designee.pop(task_id, None)
-        if node is not None:
-            self.load(node).designated -= 1
-            self.load(node).active -= task_id in self._active
-            self._active.pop(task_id, None)
+    def _add(self, node: str, kind: Kind, owned: bool, count: int) -> None:
+        load, resting = self.load(node), kind[-1]
+        if owned:
+            load.owned += count
+            load.resting += count if resting else 0
+        else:
+            load.designated += count
+        load.active += 0 if resting else count
+        held = self._held.setdefault(kind, {})
+        held[node] = held.get(node, 0) + count
+        if held[node] == 0:
+            del held[node]
+            if not held:
+                del self._held[kind]
 
     def _designate(self, task_id: str, node: str, kind: Kind) -> None:
         self.designee[task_id] = node
-        self.load(node).designated += 1
-        if not kind.resting:
-            self.load(node).active += 1
-            self._active[task_id] = None
+        self._count(task_id, node, kind, owned=False)
 
-    def _unqueue(self, task_id: str) -> None:
-        for kind, tasks in list(self._waiting.items()):
-            if task_id in tasks:
-                del tasks[task_id]
-                if not tasks:
-                    del self._waiting[kind]
-                return
+    def _queue(self, task_id: str, kind: Kind) -> None:
+        self._waiting.setdefault(kind, {})[task_id] = None
+        self._queued[task_id] = kind
+        self._fresh[kind] = None
 
     def _start_over(self) -> dict[str, None]:
         """Designate every unowned task anew, in an order that does not depend on what a node saw before."""
         undone = dict.fromkeys(self.designee)
         unowned = [*undone, *self.waiting()]
-        for task_id in undone:
-            self._undesignate(task_id)
-        self._waiting.clear()
+        for task_id in unowned:
+            self._drop(task_id)
         for task_id in sorted(unowned, key=lambda task_id: (zlib.crc32(task_id.encode()), task_id)):
-            self._waiting.setdefault(kind_of(self._mirror.tasks[task_id]), {})[task_id] = None
+            self._queue(task_id, kind_of(self._mirror.tasks[task_id]))
         return undone
 
-    def _assign(self) -> dict[str, None]:
-        """Give waiting tasks to the least loaded nodes that can take them."""
+    def _assign(self, *, everywhere: bool) -> dict[str, None]:
+        """Give waiting tasks to the least loaded nodes that can take them. Those that found nobody before are looked at
+        again only when a node has got room."""
+        members = self._mirror.members
+        is_eased = everywhere or any(name in members and self.free(members[name]) > 0 for name in self._eased)
+        kinds = list(self._waiting if is_eased else self._fresh)
+        self._eased, self._fresh = {}, {}
         assigned: dict[str, None] = {}
-        live = [m for m in self._mirror.members.values() if self.is_live(m)]
-        for kind, tasks in list(self._waiting.items()):
-            heap = [self._key(m) for m in live if fits(m, kind.wants) and (kind.resting or self.free(m) > 0)]
-            heapq.heapify(heap)
-            for task_id in list(tasks):
-                if not heap:
-                    break
-                name = heap[0][2]
-                self._designate(task_id, name, kind)
-                assigned[task_id] = None
-                del tasks[task_id]
-                member = self._mirror.members[name]
-                if kind.resting or self.free(member) > 0:
-                    heapq.heapreplace(heap, self._key(member))
-                else:
-                    heapq.heappop(heap)
-            if not tasks:
-                del self._waiting[kind]
+        for kind in kinds:
+            tasks = self._waiting.get(kind)
+            if tasks and (able := self._able_for(kind)):
+                self._assign_kind(kind, list(tasks), able, assigned)
         return assigned
 
-    def _key(self, member: Member) -> tuple[float, int, str]:
+    def _assign_kind(self, kind: Kind, tasks: list[str], able: list[Member], assigned: dict[str, None]) -> None:
+        """The order of nodes is kept in a heap meanwhile: only the node that got a task has moved in it."""
+        resting = kind[-1]
+        heap = [self._rank_of(member, resting) for member in able]
+        heapq.heapify(heap)
+        for task_id in tasks:
+            is_full, *_, name = heap[0]
+            if is_full:
+                break
+            self._drop(task_id)
+            self._designate(task_id, name, kind)
+            assigned[task_id] = None
+            heapq.heapreplace(heap, self._rank_of(self._mirror.members[name], resting))
+
+    def _rank_of(self, member: Member, resting: bool) -> Rank:
+        """Tasks that need a process go by the number of such, those that rest by the number of all. Half a task more is
+        the rounding that comes closest to the exact shares where weights differ."""
         load = self.load(member.name)
-        return ((load.owned + load.designated) / member.weight, zlib.crc32(member.name.encode()), member.name)
+        total = (load.owned + load.designated + 0.5) / member.weight
+        order = zlib.crc32(member.name.encode())
+        if resting:
+            return False, total, 0.0, order, member.name
+        is_full = member.capacity is not None and load.active >= member.capacity
+        return is_full, (load.active + 0.5) / member.weight, total, order, member.name

@@ -173,12 +173,13 @@ class Holdings:
         said: list[do.Command] = [do.Say("info", "claimed again; its process has gone on", slot.task_id)]
         return said + (self.compare([slot.task_id]) if self._mirror.revision >= won.claim.fence else [])
 
-    def give_back(self, task_id: str, reason: str) -> bool:
-        """Stop a task and release it. False: it is not held here."""
+    def give_back(self, task_id: str, reason: str, to: str | None = None) -> bool:
+        """Stop a task and release it, to the node `to` if one is named. False: it is not held here."""
         slot = self.slots.get(task_id)
         if slot is None:
             return False
-        slot.leave = slot.leave or reason
+        if not slot.leave:
+            slot.leave, slot.leave_to = reason, to
         self._dirty[task_id] = None
         return True
 

@@ -14,6 +14,7 @@ from mpfora.keys import (
     parse_message,
     parse_node_command,
     parse_owner,
+    parse_released_to,
     parse_state,
     parse_wants,
 )
@@ -91,20 +92,31 @@ def parse_change(layout: Layout, event: Event) -> Change | None:
         return Malformed(event.key, str(error), event.mod_revision)
 
 
-def _let_go(layout: Layout, revision: Revision) -> set[str]:
-    """The tasks whose owner vouched in this revision that nothing of it runs: by the mark, or by removing the task."""
-    clean = set()
+def _let_go(layout: Layout, revision: Revision) -> dict[str, str | None]:
+    """The tasks whose owner vouched in this revision that nothing of it runs, by the mark or by removing the task; and
+    to which node it gave each."""
+    clean: dict[str, str | None] = {}
     for event in revision.events:
         if event.key.startswith(layout.tasks):
             task_id, _, rest = event.key[len(layout.tasks) :].partition("/")
-            if (rest == "released" and not event.deleted) or (rest == "" and event.deleted):
-                clean.add(task_id)
+            if rest == "" and event.deleted:
+                clean.setdefault(task_id, None)
+            elif rest == "released" and not event.deleted:
+                clean[task_id] = _given_to(event.value)
     return clean
 
 
-def _cleaned(change: Change, clean: set[str]) -> Change:
+def _given_to(mark: bytes) -> str | None:
+    """Any mark counts, whatever is in it."""
+    try:
+        return parse_released_to(mark)
+    except ValueError:
+        return None
+
+
+def _cleaned(change: Change, clean: dict[str, str | None]) -> Change:
     if isinstance(change, OwnerGone) and change.task_id in clean:
-        return OwnerGone(change.task_id, clean=True)
+        return OwnerGone(change.task_id, clean=True, to=clean[change.task_id])
     return change
 
 

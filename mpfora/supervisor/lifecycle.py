@@ -52,6 +52,7 @@ class Slot:
     asked_revision    the command for which the process was asked to stop
     taken_revision    the newest command that was carried out or dropped
     leave             why the claim is to be given back; "" while it is to be kept
+    leave_to          the node that should have the task then; None: any
     lost              the claim is not ours any more: the process is killed and nothing is written
     hold              why nothing is started although the task is runnable (its state is unreadable)
     outcome           how the last run ended, until it is in the state
@@ -84,6 +85,7 @@ class Slot:
     asked_revision: int | None = None
     taken_revision: int = 0
     leave: str = ""
+    leave_to: str | None = None
     lost: bool = False
     hold: str = ""
     outcome: Outcome | None = None
@@ -407,5 +409,8 @@ def _fork(slot: Slot, site: Site) -> list[do.Command]:
 
 
 def _write(slot: Slot, write: Write) -> list[do.Command]:
+    if isinstance(write, do.Release) and slot.leave_to is not None:
+        u = write.update
+        write = do.Release(write.claim, Update(u.state, u.checkpoint_json, u.command_revision, slot.leave_to))
     slot.writing, slot.write_again_s = write, None
     return [write]

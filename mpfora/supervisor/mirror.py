@@ -32,7 +32,7 @@ class TaskView:
     spoiled        revision of what stands in a command's place and cannot be understood; 0: nothing does
     changed        revision of the last change to it
     unclean        its last owner vanished without the mark that its process is dead
-    missed         what the owner's claim said: the node that should have claimed and did not
+    promised       the node to which its last owner gave it
     """
 
     id: str
@@ -44,6 +44,7 @@ class TaskView:
     spoiled: int = 0
     changed: int = 0
     unclean: bool = False
+    promised: str | None = None
 
     @property
     def resting(self) -> bool:
@@ -138,13 +139,13 @@ class Mirror:
     def _owner_put(self, change: c.OwnerPut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
             task.owner = Owner(change.node, change.fence)
-            task.unclean = False
+            task.unclean, task.promised = False, None
             touched.owners.append(change)
 
     def _owner_gone(self, change: c.OwnerGone, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
             task.owner = None
-            task.unclean = not change.clean
+            task.unclean, task.promised = not change.clean, change.to
 
     def _state_put(self, change: c.StatePut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:

@@ -1,31 +1,58 @@
-"""Rebalancing: when the balancer is asked, and how many tasks are on the move at once. Pure."""
+"""Rebalancing: when the balancer is asked, which tasks are on the move, and how many at once and a minute. Pure."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from mpfora.supervisor.balance import Move
 
 #: after the last change of membership, by chance within these bounds, so that nodes do not all move at one instant
 SETTLE_S = (2.0, 4.0)
 MAX_IN_FLIGHT = 8
+#: a task that was moved is not moved again for so long, unless somebody commands it
+COOLDOWN_S = 60.0
+_MINUTE_S = 60.0
 
 
-@dataclass(slots=True)
 class Moves:
     """at_s   when the balancer is asked next;  queue  what it chose, cheapest first;  in_flight  being stopped and
-    released"""
+    released: where each is to go
 
-    at_s: float | None = None
-    queue: list[str] = field(default_factory=list)
-    in_flight: dict[str, None] = field(default_factory=dict)
+    per_minute      the most moves that are begun within a minute
+    rejoin_grace_s  after a node came back that was away no longer than this, so long is waited for the next: a cluster
+                    that is restarted node by node is balanced once, at the end
+    """
 
-    def membership_changed(self, now_s: float, rng: random.Random) -> None:
-        """Start (or start again) the time of quiet before the balancer is asked."""
-        self.at_s = now_s + rng.uniform(*SETTLE_S)
+    def __init__(self, per_minute: int = 600, rejoin_grace_s: float = 20.0) -> None:
+        self._per_minute, self._rejoin_grace_s = per_minute, rejoin_grace_s
+        self.at_s: float | None = None
+        self.queue: list[Move] = []
+        self.in_flight: dict[str, str | None] = {}
+        self._is_commanded = False
+        self._begun: deque[float] = deque()
+        #: tasks that were moved to this node, and when
+        self._arrived: dict[str, float] = {}
+        self._members: frozenset[str] = frozenset()
+        #: nodes that went away, and when
+        self._left: dict[str, float] = {}
+
+    def membership_changed(self, members: Iterable[str], now_s: float, rng: random.Random) -> None:
+        """Start (or start again) the time of quiet before the balancer is asked. members: the nodes there are now."""
+        before, self._members = self._members, frozenset(members)
+        self._left = {name: at for name, at in self._left.items() if now_s - at <= self._rejoin_grace_s}
+        back = self._members & self._left.keys()
+        self._left |= dict.fromkeys(before - self._members, now_s)
+        for name in back:
+            del self._left[name]
+        quiet_s = rng.uniform(*SETTLE_S)
+        at = now_s + (max(self._rejoin_grace_s, quiet_s) if back else quiet_s)
+        # what a rolling restart is waited for is not cut short by the next node's leaving
+        self.at_s = at if self.at_s is None else max(self.at_s, at)
 
     def balance_now(self, now_s: float) -> None:
-        self.at_s = now_s
+        self.at_s, self._is_commanded = now_s, True
 
     def due(self, now_s: float) -> bool:
         """Whether the balancer is to be asked now; True once."""
@@ -34,18 +61,58 @@ class Moves:
         self.at_s = None
         return True
 
-    def plan(self, releases: Sequence[str]) -> None:
-        """The balancer's answer replaces what was still queued."""
-        self.queue = [task_id for task_id in releases if task_id not in self.in_flight]
+    def plan(self, moves: Sequence[Move], now_s: float) -> None:
+        """The balancer's answer replaces what was still queued. What was moved here lately stays until that is over,
+        and then the balancer is asked again."""
+        self._arrived = {task_id: at for task_id, at in self._arrived.items() if now_s - at < COOLDOWN_S}
+        free: list[Move] = []
+        tied: list[Move] = []
+        for move in moves:
+            if move.task_id not in self.in_flight:
+                (free if self._is_commanded or move.task_id not in self._arrived else tied).append(move)
+        self.queue = free
+        self._is_commanded = False
+        if tied:
+            self.at_s = min(self._arrived[move.task_id] for move in tied) + COOLDOWN_S
 
-    def next(self) -> str | None:
-        """A task to be moved now."""
-        if not self.queue or len(self.in_flight) >= MAX_IN_FLIGHT:
+    def next(self, now_s: float) -> Move | None:
+        """A move to be begun now."""
+        if not self.queue or len(self.in_flight) >= MAX_IN_FLIGHT or self._is_spent(now_s):
             return None
-        task_id = self.queue.pop(0)
-        self.in_flight[task_id] = None
-        return task_id
+        move = self.queue.pop(0)
+        self.in_flight[move.task_id] = move.to
+        self._begun.append(now_s)
+        return move
 
-    def over(self, task_id: str) -> None:
-        """The slot of a task is gone."""
+    def _is_spent(self, now_s: float) -> bool:
+        while self._begun and self._begun[0] <= now_s - _MINUTE_S:
+            self._begun.popleft()
+        return len(self._begun) >= self._per_minute
+
+    def failed(self, task_id: str) -> None:
+        """What was begun was no move: the task is not here."""
         self.in_flight.pop(task_id, None)
+
+    def over(self, task_id: str, now_s: float, rng: random.Random) -> None:
+        """The slot of a task is gone. After the last move of a round the balancer is asked once more: nodes that
+        planned at different times may have planned for different clusters."""
+        self._arrived.pop(task_id, None)
+        if task_id in self.in_flight:
+            del self.in_flight[task_id]
+            if not self.queue and not self.in_flight and self.at_s is None:
+                self.at_s = now_s + rng.uniform(*SETTLE_S)
+
+    def arrived(self, task_id: str, now_s: float) -> None:
+        """A task that another node gave to this one is being claimed."""
+        self._arrived[task_id] = now_s
+
+    def is_settled(self, task_id: str, now_s: float) -> bool:
+        """Whether a task may be moved again."""
+        return now_s - self._arrived.get(task_id, -COOLDOWN_S) >= COOLDOWN_S
+
+    def wake_at(self) -> float | None:
+        """When there is something to do by time alone."""
+        if self.queue and len(self._begun) >= self._per_minute and len(self.in_flight) < MAX_IN_FLIGHT:
+            spent_until = self._begun[0] + _MINUTE_S
+            return spent_until if self.at_s is None else min(self.at_s, spent_until)
+        return self.at_s

@@ -182,6 +182,26 @@ _OPTIONS = (
         help="When etcd cannot be reached: tasks are dead before others may run them; or go on, and may overlap.",
     ),
     _option("--balancer", metavar="NAME", default="fair", help="fair, none, or module:attribute."),
+    _option(
+        "--weight",
+        type=float,
+        default=None,
+        show_default="by --max-tasks",
+        help="This node's share of the tasks beside other nodes': with 2 it gets twice as many as with 1.",
+    ),
+    _option(
+        "--moves-per-minute",
+        type=int,
+        default=600,
+        help="The most tasks that this node gives to others for the balance within a minute.",
+    ),
+    _option(
+        "--rejoin-grace",
+        type=duration,
+        default=20.0,
+        show_default="20s",
+        help="After a node came back that was away no longer than this, the balance waits so long for the next one.",
+    ),
     _option("--label", metavar="K=V", multiple=True, help="Published with the node; tasks may ask for it. Repeatable."),
     _option(
         "--retry",
@@ -213,6 +233,9 @@ def make_settings(namespace: str, handlers: tuple[str, ...], options: Mapping[st
         stall_by=options["stall_by"],
         memory_limit=options["memory_limit"],
         labels=parse_labels(options["label"]),
+        weight=options["weight"],
+        moves_per_minute=options["moves_per_minute"],
+        rejoin_grace_s=options["rejoin_grace"],
         retry=parse_retry_option(options["retry"]),
         on_etcd_loss=options["on_etcd_loss"],
     )

@@ -89,4 +89,5 @@ class Posture:
             self.shutdown_ends_s = now_s + self.settings.stop_timeout_s + 1.5
 
     def _weight(self) -> float:
-        return float(self.settings.capacity or 1)
+        """As told, or by --max-tasks: a machine that runs twice as many gets twice as many."""
+        return self.settings.weight or float(self.settings.capacity or 1)

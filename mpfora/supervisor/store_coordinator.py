@@ -250,7 +250,7 @@ class StoreCoordinator(Coordinator):
     async def release(self, claim: Claim, update: Update) -> bool:
         session = self.session
         with _translated():
-            mark = format_released(session.node, claim.fence)
+            mark = format_released(session.node, claim.fence, update.to)
             return await self._settle(release_txn(self._layout, session, claim, update), claim, update, mark.encode())
 
     async def done(self, claim: Claim, update: Update) -> bool:

@@ -1,0 +1,48 @@
+"""Adviser: the balancer as the core asks it. It hears no exception and no nonsense: those become lines of the log.
+Pure, if the balancer is."""
+
+from __future__ import annotations
+
+import traceback
+
+from mpfora.supervisor.balance import Balancer, Move, OpenTask, View
+
+
+class Adviser:
+    """A balancer that fails gives no advice: what is designated to the node is claimed, and nothing is given up."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._complaints: dict[str, None] = {}
+
+    def may_claim(self, view: View, task: OpenTask) -> bool:
+        """Whether the balancer takes the task."""
+        try:
+            return bool(self._balancer.may_claim(view, task))
+        except Exception as error:  # noqa: BLE001 - users write balancers, and a node must survive them
+            self._complain("may_claim", error)
+            return True
+
+    def releases(self, view: View) -> list[Move]:
+        """What the balancer wants moved, each of this node's tasks once."""
+        mine = {task.id for task in view.mine}
+        chosen: dict[str, Move] = {}
+        try:
+            for item in self._balancer.choose_releases(view):
+                move = item if isinstance(item, Move) else Move(str(item), None, "its balancer gives it up")
+                if move.task_id in mine:
+                    chosen.setdefault(move.task_id, move)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._complain("choose_releases", error)
+            return []
+        return list(chosen.values())
+
+    def take_complaints(self) -> list[str]:
+        """What went wrong since this was last asked, each thing once."""
+        complaints, self._complaints = self._complaints, {}
+        return list(complaints)
+
+    def _complain(self, method: str, error: Exception) -> None:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"the balancer's {method} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        self._complaints[text] = None

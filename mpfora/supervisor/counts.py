@@ -1,0 +1,41 @@
+"""Counts of what a node did for the balance since it started: for its log when it leaves. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mpfora.supervisor.coordinator import ClaimAnswer, Lost, Won
+
+
+@dataclass(slots=True)
+class Counts:
+    """attempts    tasks that it tried to claim;  won, lost  how that ended
+    late        of the attempts, those for a task whose designee missed it
+    was_missed  how often others claimed what was this node's to claim
+    moves       tasks that it gave to others for the balance
+    """
+
+    attempts: int = 0
+    won: int = 0
+    lost: int = 0
+    late: int = 0
+    was_missed: int = 0
+    moves: int = 0
+
+    def tried(self, claims: Iterable[tuple[str, str | None]]) -> None:
+        """These claims are made: (task id, who missed it)."""
+        for _, missed in claims:
+            self.attempts += 1
+            self.late += missed is not None
+
+    def answered(self, answers: Iterable[ClaimAnswer]) -> None:
+        for answer in answers:
+            self.won += isinstance(answer, Won)
+            self.lost += isinstance(answer, Lost)
+
+    def __str__(self) -> str:
+        return (
+            f"in all: {self.attempts} claims tried ({self.late} late), {self.won} won, {self.lost} lost;"
+            f" missed {self.was_missed} times; {self.moves} tasks moved for the balance"
+        )
