@@ -16,13 +16,14 @@ from enum import Enum
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpfora.child.failures import describe
-from mpfora.child.schema import Schema, compile_schema
-from mpfora.child.schema_values import BadSpec
 from mpfora.handler_spec import HandlerSpec
 from mpfora.handlers import PROPS_ATTRIBUTE, SETTINGS_ATTRIBUTE, Handler, HandlerSettings
+
+if TYPE_CHECKING:
+    from mpfora.child.schema import Schema
 
 #: the name under which a running script is imported a second time, as multiprocessing's spawn does
 _MAIN = "__mp_main__"
@@ -213,8 +214,13 @@ def _settings_of(target: Any) -> HandlerSettings:
 
 def _schema_of(spec: HandlerSpec, target: Any) -> Schema | None:
     declared = _declared(target, PROPS_ATTRIBUTE)
+    if declared is None:
+        return None
+    from mpfora.child.schema import compile_schema  # not for every zygote, too
+    from mpfora.child.schema_values import BadSpec
+
     try:
-        return None if declared is None else compile_schema(declared)
+        return compile_schema(declared)
     except BadSpec as error:
         raise LoadError(spec, f"handler(props=...): {error}") from None
 
