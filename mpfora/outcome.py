@@ -110,6 +110,7 @@ class Outcome:
     error_kinds  of a RAISED or START_FAILED: the names of the exception's class and its bases, nearest first
     traceback  of a RAISED
     stack      of every thread where it hung, when it was killed
+    made       False: no process was ever made for it
     """
 
     cause: Cause
@@ -122,6 +123,7 @@ class Outcome:
     exit_code: int | None = None
     signal: int | None = None
     usage: Usage = UNMEASURED
+    made: bool = True
 
     @property
     def is_task_error(self) -> bool:

@@ -266,7 +266,8 @@ def test_it_is_given_back_when_its_state_is_written_anew(change: StatePut | Stat
 def test_tasks_run_again_after_a_zygote_was_lost() -> None:
     story = Story()
     story.hold()
-    assert story.exits(ZYGOTE_GONE) == [story.keep(state=story.ended(Cause.ZYGOTE_LOST))]
+    suspect = {"suspect": {"losses": 1, "ran_s": 0.0, "convictions": 0}}
+    assert story.exits(ZYGOTE_GONE) == [story.keep(state=story.ended(Cause.ZYGOTE_LOST, extra=suspect))]
     assert story.tell(ev.ZygoteLost("it died")) == []
     assert story.heard("zygote lost: it died")
     assert story.settled() == []
@@ -276,25 +277,122 @@ def test_tasks_run_again_after_a_zygote_was_lost() -> None:
     assert story.wait(0.01) == [story.fork(attempt=2)], "a second after the loss"
 
 
-def test_a_task_that_takes_the_zygote_down_again_and_again_waits_longer_each_time() -> None:
+def lose_zygote(story: Story, *task_ids: str) -> list[do.Command]:
+    """The zygote dies under these runs, and another one starts. What is written of them."""
+    steps = [step for task_id in task_ids for step in story.exits(ZYGOTE_GONE, task_id)]
+    story.tell(ev.ZygoteLost("it died"))
+    for task_id in task_ids:
+        story.settled(task_id)
+    assert story.wait(AFTER_LOSS_S) == [do.StartZygote()]
+    story.tell(story.zygote_ready())
+    return steps
+
+
+def running(story: Story) -> list[str]:
+    return [slot.task_id for slot in story.core.holdings.slots.values() if slot.process.value != "none"]
+
+
+def test_a_task_that_takes_the_zygote_down_again_and_again_waits_longer_each_time_and_fails() -> None:
     story = Story()
     story.hold()
     waits = []
-    for _ in range(8):
-        story.exits(ZYGOTE_GONE)
+    for _ in range(3):
         died = story.boot_s
-        story.settled()
-        while story.core.holdings.slots["t"].process.value == "none":
-            story.wait(0.5)
-        waits.append(story.boot_s - died)
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+        (kept,) = lose_zygote(story, "t")
+        assert isinstance(kept, do.Keep)
+        while not running(story):
+            story.wait(0.1)
+        waits.append(round(story.boot_s - died, 1))
+    assert waits == [1, 2, 4]
+    (failed,) = story.exits(ZYGOTE_GONE)
+    assert isinstance(failed, do.Finish)
+    assert state_of(failed).state is State.FAILED
+    assert [error.text.partition(":")[0] for error in state_of(failed).errors] == [
+        "it took down the zygote of n1, during its trial (1 of 3)",
+        "it took down the zygote of n1, with nothing beside it (2 of 3)",
+        "it took down the zygote of n1, with nothing beside it (3 of 3)",
+        "poison",
+    ]
+    assert {error.cause for error in state_of(failed).errors[:3]} == {"zygote_lost"}
+
+
+def test_suspects_are_run_one_at_a_time_and_the_accused_alone_until_it_has_convicted_itself() -> None:
+    story = Story()
+    for task_id in "abc":
+        story.hold(task_id)
+    lose_zygote(story, "a", "b", "c")
+    story.wait(1)
+    assert running(story) == ["a"], "for ten seconds"
+    story.wait(9.5)
+    assert running(story) == ["a"]
+    story.wait(0.5)
+    assert running(story) == ["a", "b"]
+    accused, innocent = lose_zygote(story, "b", "a")
+    assert state_of(accused).extra["suspect"] == {"losses": 2, "ran_s": 0.2, "convictions": 1}
+    assert "suspect" not in state_of(innocent).extra, "it is the one on trial that is accused"
+    for _ in range(2):
+        while not running(story):
+            story.wait(0.1)
+        assert running(story) == ["b"]
+        (written,) = story.exits(ZYGOTE_GONE, "b")
+        story.tell(ev.ZygoteLost("it died"))
+        story.settled("b")
+        story.wait(AFTER_LOSS_S)
+        story.tell(story.zygote_ready())
+    assert isinstance(written, do.Finish)
+    assert state_of(written).state is State.FAILED
+    story.wait(60)
+    assert running(story) == ["a", "c"]
+
+
+def test_an_accused_task_that_is_paused_keeps_nobody_waiting_for_ever() -> None:
+    story = Story()
+    story.hold("a", TaskState(extra={"suspect": {"losses": 1, "ran_s": 1.0, "convictions": 0}}))
+    story.hold("b")
+    lose_zygote(story, "a", "b")
+    story.task_command("a", Message.pause())
+    story.settled("a")
+    story.wait(80)
+    assert running(story) == []
+    story.wait(20)
+    assert running(story) == ["b"]
+
+
+def test_a_suspect_that_ends_otherwise_is_cleared() -> None:
+    story = Story()
+    story.hold("a")
+    story.hold("b")
+    lose_zygote(story, "a", "b")
+    story.wait(1)
+    assert running(story) == ["a"]
+    kept, fork = story.exits(RAISED, "a")
+    assert "suspect" not in state_of(kept).extra
+    assert isinstance(fork, do.Fork)
+    assert fork.task_id == "b", "the next one is tried"
+
+
+def test_a_suspect_moves_with_what_is_held_against_it() -> None:
+    story = Story()
+    extra = {"suspect": {"losses": 3, "ran_s": 1.0, "convictions": 2}}
+    story.hold(state=TaskState(extra=extra))
+    (failed,) = story.exits(ZYGOTE_GONE)
+    assert isinstance(failed, do.Finish)
+    assert state_of(failed).state is State.FAILED
+
+
+def test_a_kill_that_was_asked_for_happens_to_poison_too() -> None:
+    story = Story()
+    extra = {"suspect": {"losses": 3, "ran_s": 1.0, "convictions": 2}}
+    story.hold(state=TaskState(extra=extra))
+    story.task_command("t", Message.kill())
+    (killed,) = story.exits(ZYGOTE_GONE)
+    assert state_of(killed).state is State.KILLED
 
 
 def test_an_end_of_another_kind_makes_up_for_lost_zygotes() -> None:
     story = Story()
     story.hold()
-    story.exits(ZYGOTE_GONE)
-    story.settled()
+    lose_zygote(story, "t")
     story.wait(1)
     story.exits(HUNG)
     assert story.settled() == [story.fork(attempt=3)]

@@ -26,7 +26,7 @@ PURE = [
     *[f"supervisor.{name}" for name in (
         "answers", "balance", "changes", "claiming", "commands", "coordinator", "core", "designations", "ending",
         "events", "holdings", "key_changes", "lease", "lifecycle", "mirror", "moves", "posture", "session", "timers",
-        "transactions", "zygote_care",
+        "suspects", "transactions", "zygote_care",
     )],
     *[f"supervisor.{name}" for name in ("adviser", "counts", "plan", "views")],
     "child.deadman",

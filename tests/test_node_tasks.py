@@ -28,3 +28,21 @@ def test_settings_in_props_on_a_real_node(etcd: EtcdServer, namespace: str) -> N
         assert "1 stalled errors" in site.wait_end("hung").errors[-1].text
         node.wait_idle()
         assert node.stop() == 0
+
+
+def test_a_task_that_kills_its_zygote_again_and_again_fails_and_the_others_go_on(
+    etcd: EtcdServer, namespace: str
+) -> None:
+    with Site(etcd, namespace) as site:
+        node = site.start("zoo:sleep", "zoo:kill_parent", max_tasks=0)
+        site.submit("innocent", "zoo:sleep", seconds=3600)
+        node.child("innocent")
+        site.submit("poison", "zoo:kill_parent", signal=9)
+        state = site.wait_end("poison", limit_s=90)
+        assert (state.state, state.cause) == ("failed", "zygote_lost")
+        assert [error.text.partition(",")[0] for error in state.errors[:-1]] == ["it took down the zygote of n1"] * 3
+        assert state.errors[-1].text.startswith("poison: ")
+        node.child("innocent")
+        innocent = site.kept("innocent")
+        assert (innocent.state, innocent.errors) == ("runnable", ())
+        assert node.stop() == 0

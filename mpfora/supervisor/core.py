@@ -94,7 +94,7 @@ class Core:
             ev.SessionClosed: self._session_closed,
             ev.ZygoteReady: self._zygote_ready,
             ev.ZygoteFailed: self._zygote_failed,
-            ev.ZygoteLost: lambda event, now: self.zygote.lost(event.reason, now.boot_s),
+            ev.ZygoteLost: self._zygote_lost,
             ev.ChildStarted: _nothing,
             ev.ChildSaved: self.holdings.saved,
             ev.ChildExited: self.holdings.exited,
@@ -146,6 +146,10 @@ class Core:
         self.zygote.ready = True
         self.holdings.touch_all()
         return self.session.deadline()
+
+    def _zygote_lost(self, event: ev.ZygoteLost, now: ev.Now) -> list[do.Command]:
+        self.holdings.trials.zygote_lost()
+        return self.zygote.lost(event.reason, now.boot_s)
 
     def _zygote_failed(self, event: ev.ZygoteFailed, now: ev.Now) -> list[do.Command]:
         if not self.session.joined_once:
@@ -398,6 +402,7 @@ class Core:
             rooms=self._rooms(),
             stop_all="the store does not answer" if asking else "",
             kill_all=self.posture.shutdown is Shutdown.AT_ONCE,
+            trials=self.holdings.trials,
         )
 
     def _rooms(self) -> float:

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from mpfora.outcome import Cause, Outcome
 from mpfora.retry import GiveUp, Retry, next_try
 from mpfora.states import InvalidMessage, Message, State, TaskError, TaskState, Verb, next_state
+from mpfora.supervisor.suspects import CONVICTIONS, NO_VERDICT, Verdict, with_suspicion
 
 #: so many are kept whole, as in Metafora; of older ones that the policy still counts a line is kept
 ERRORS_WHOLE = 8
 ERROR_LINE_LIMIT = 200
 ERROR_TEXT_LIMIT = 6_000
 ERROR_STACK_LIMIT = 6_000
+_POISON = f"poison: it has taken down the zygote of its node {CONVICTIONS} times, and every task there with it"
 #: messages that leave the state as it is
 _NO_TRANSITION = (Verb.RELEASE, Verb.CHECKPOINT, Verb.RUN)
 
@@ -42,9 +44,10 @@ def conclude(
     started: float,
     now: float,
     rng: random.Random,
+    verdict: Verdict = NO_VERDICT,
 ) -> Ending:
     """The ending of a run. `asked` is the command for which it was asked to stop, if it was; times are Unix
-    seconds."""
+    seconds. `verdict` is what a lost zygote says of the task."""
     state = replace(
         state,
         attempt=state.attempt + 1,
@@ -54,12 +57,25 @@ def conclude(
         ended=now,
         stack=outcome.stack,
     )
+    state = with_suspicion(state, verdict.suspicion)
     if outcome.message is not None:
         return _as_told(state, outcome, outcome.message, asked, retry, now, rng)
     if outcome.is_task_error:
         erred = _with_error(state, outcome, now, retry)
         return _after_error(erred, asked, retry, now, rng, outcome.error_kinds)
+    if verdict.convicted:
+        state = _with_conviction(state, verdict, now, retry)
+        if verdict.is_poison and (asked is None or asked.verb is Verb.RELEASE):
+            return Ending(_failed(replace(state, state=State.FAULT), _POISON, now, retry))
     return _as_asked(state, asked) or Ending(state)
+
+
+def _with_conviction(state: TaskState, verdict: Verdict, now: float, retry: Retry) -> TaskState:
+    assert verdict.suspicion is not None
+    count = verdict.suspicion.convictions
+    how = "during its trial" if count == 1 else "with nothing beside it"
+    text = f"it took down the zygote of {state.node}, {how} ({count} of {CONVICTIONS})"
+    return replace(state, errors=_bounded((*state.errors, TaskError(now, text, state.cause)), retry))
 
 
 def _as_told(
@@ -108,10 +124,14 @@ def answer_fault(
     errors; `kinds` are the classes of that, if it was an exception."""
     match next_try(retry, fault.errors, now, rng, kinds):
         case GiveUp(reason):
-            failed = next_state(fault, Message(Verb.ERROR))
-            return replace(failed, errors=_bounded((*failed.errors, TaskError(now, reason)), retry))
+            return _failed(fault, reason, now, retry)
         case again:
             return next_state(fault, Message(Verb.SLEEP, until=again.until))
+
+
+def _failed(fault: TaskState, reason: str, now: float, retry: Retry) -> TaskState:
+    failed = next_state(fault, Message(Verb.ERROR))
+    return replace(failed, errors=_bounded((*failed.errors, TaskError(now, reason)), retry))
 
 
 def _as_asked(state: TaskState, asked: Message | None) -> Ending | None:

@@ -13,7 +13,7 @@ from mpfora.config import Settings
 from mpfora.handlers import HandlerSettings
 from mpfora.keys import parse_wants
 from mpfora.model import Claim
-from mpfora.outcome import Outcome
+from mpfora.outcome import Cause, Outcome
 from mpfora.states import TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
@@ -21,6 +21,7 @@ from mpfora.supervisor.answers import ended, not_written, rejected, written
 from mpfora.supervisor.coordinator import Won
 from mpfora.supervisor.lifecycle import Process, Site, Slot, advance, wake_at
 from mpfora.supervisor.mirror import Mirror, TaskView
+from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion
 from mpfora.supervisor.timers import Timers
 from mpfora.task_settings import BadSetting, TaskSettings, read_task_settings
 
@@ -38,6 +39,7 @@ class Holdings:
         self._timers: Timers[str] = Timers()
         self._dirty: dict[str, None] = {}
         self._next_run = 1
+        self.trials = Trials()
         #: slots that are adrift
         self._adrift: dict[str, None] = {}
         #: claims whose slots were dropped since `take_dropped`
@@ -52,7 +54,8 @@ class Holdings:
         return self._settings.capacity - sum(1 for slot in self.slots.values() if not slot.resting)
 
     def wake_at(self) -> float | None:
-        return self._timers.next()
+        times = (self._timers.next(), self.trials.wake_at())
+        return min((at for at in times if at is not None), default=None)
 
     def take_dropped(self) -> list[Claim]:
         """The claims whose slots ended since this was last asked."""
@@ -228,14 +231,28 @@ class Holdings:
             return []
         said = _tell(slot, event.outcome, now)
         ended(slot, event.outcome, now)
+        slot.verdict = self._convict(slot, event.outcome, now)
+        if slot.verdict.convicted:
+            said.append(do.Say("warning", "it has taken its zygote down", slot.task_id))
         self._dirty[slot.task_id] = None
         return said
+
+    def _convict(self, slot: Slot, outcome: Outcome, now: ev.Now) -> Verdict:
+        """What the end of a run says of who takes zygotes down."""
+        if outcome.cause is not Cause.ZYGOTE_LOST:
+            self.trials.ended(slot.task_id)
+            return NO_VERDICT
+        if not outcome.made:
+            self.trials.ended(slot.task_id)
+            return Verdict(read_suspicion(slot.state))
+        return self.trials.lost(slot.task_id, now.boot_s)
 
     # -- decide ---------------------------------------------------------------------------------------
 
     def decide(self, site: Site) -> list[do.Command]:
         """Advance every slot that something happened to, or whose time has come."""
         self._dirty.update(dict.fromkeys(self._timers.due(site.now.boot_s)))
+        self._dirty.update(dict.fromkeys(self.trials.take_released(site.now.boot_s)))
         dirty, self._dirty = self._dirty, {}
         site.next_run = self._next_run
         steps: list[do.Command] = []
@@ -257,6 +274,7 @@ class Holdings:
             del self.slots[slot.task_id]
             self._adrift.pop(slot.task_id, None)
         self._timers.set(slot.task_id, None)
+        self.trials.forget(slot.task_id)
         self._dropped.append(slot.claim)
 
     def _writer(self, task_id: str, fence: int) -> Slot | None:

@@ -10,7 +10,7 @@ dead.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mpfora.model import Claim
@@ -22,6 +22,7 @@ from mpfora.supervisor.changes import TaskCommandPut
 from mpfora.supervisor.coordinator import Update
 from mpfora.supervisor.ending import answer_fault, conclude
 from mpfora.supervisor.events import Now
+from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion
 
 #: a run that nobody asked to leave is given back this long after its start at the earliest, so that a handler that
 #: leaves at once does not make the cluster claim it thousands of times a minute
@@ -56,6 +57,7 @@ class Slot:
     lost              the claim is not ours any more: the process is killed and nothing is written
     hold              why nothing is started although the task is runnable (its state is unreadable)
     outcome           how the last run ended, until it is in the state
+    verdict           what that says of the task if its zygote was lost
     unsaved           the newest checkpoint that is not written yet
     writing           the write under way, or to be repeated at write_again_s
     writes_failed, rejections   answers that nobody knows, and refusals for good, since the last write that was made
@@ -98,6 +100,7 @@ class Slot:
     not_before_s: float = 0.0
     zygote_losses: int = 0
     adrift: bool = False
+    verdict: Verdict = NO_VERDICT
     bad_props: str = ""
     sleeps_first: float | None = None
 
@@ -141,6 +144,7 @@ class Site:
     rooms     how many more tasks may be active
     stop_all  why every process is to be asked to stop; "" if none
     kill_all  every process is to be killed at once (a second signal)
+    trials    who may be started while it is found out which task takes zygotes down
     """
 
     node: str
@@ -151,6 +155,7 @@ class Site:
     stop_all: str = ""
     kill_all: bool = False
     next_run: int = 1
+    trials: Trials = field(default_factory=Trials)
 
     def new_run(self) -> int:
         self.next_run += 1
@@ -316,6 +321,7 @@ def _conclude(slot: Slot, site: Site) -> list[do.Command]:
         started=slot.started_wall_s,
         now=site.now.wall_s,
         rng=site.rng,
+        verdict=slot.verdict,
     )
     newer_command = slot.command is not None and command is None
     rested_s = slot.started_s + LEAST_RUN_S
@@ -392,6 +398,10 @@ def _fail_to_start(slot: Slot, site: Site) -> list[do.Command]:
 
 
 def _fork(slot: Slot, site: Site) -> list[do.Command]:
+    suspicion = read_suspicion(slot.state)
+    if not site.trials.may_start(slot.task_id, suspicion, site.now.boot_s):
+        return []
+    site.trials.started(slot.task_id, suspicion, site.now.boot_s)
     slot.process, slot.run = Process.RUNNING, site.new_run()
     slot.started_s = slot.saved_s = site.now.boot_s
     slot.started_wall_s = site.now.wall_s

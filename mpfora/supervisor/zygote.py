@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mpfora import linux, wire
@@ -286,7 +286,8 @@ class Zygote:
         self._runs.ended(frame.run, death, Usage(frame.cpu_s, frame.max_rss))
 
     def _not_started(self, run: int, why: str, cause: Cause = Cause.START_FAILED) -> None:
-        self._on_event(ChildExited(run, classify(None, Death(killed_for=cause, note=why))))
+        outcome = classify(None, Death(killed_for=cause, note=why))
+        self._on_event(ChildExited(run, replace(outcome, made=False)))
 
 
 def _settings(values: Mapping[str, Any]) -> HandlerSettings:
