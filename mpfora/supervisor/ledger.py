@@ -91,8 +91,8 @@ class Ledger:
         return _RELATIONS[compare.relation](0 if kv is None else getattr(kv, compare.target), compare.to)
 
     def _check(self, txn: Txn, taken: dict[int, bool], leases: Container[int]) -> None:
-        """Raises for what etcd refuses as a whole: a key put twice, or put and deleted, on whichever branch; and a lease
-        that is not there."""
+        """Raises for what etcd refuses as a whole: a key put twice, or put and deleted, on whichever branch; and a
+        lease that is not there."""
         _changed_keys(txn.success)
         _changed_keys(txn.failure)
         for op in _flat(txn, taken):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sim import planted, probes, runner
+from sim import interrupted, planted, probes, runner
 from sim.pool import run_many
 
 REPOSITORY = Path(__file__).parents[2]
@@ -43,6 +43,14 @@ def run_one(seed: int, profile: str) -> runner.Verdict:
     if profile == "probe":
         return runner.run_scenario(probes.slow_then_cut(seed))
     return runner.run(seed, profile=profile)
+
+
+@pytest.mark.parametrize("probe", probes.PROBES)
+def test_whatever_is_lost_and_whenever_a_node_dies_it_ends_well(probe: str) -> None:
+    """Each request in turn is lost, or its reply, and each event in turn is the last of its node."""
+    for case in interrupted.cases(probe, every=2):
+        _, verdict = interrupted.run_case(case)
+        assert not verdict.violations, f"{case}\n{verdict}"
 
 
 def test_the_same_seed_is_the_same_life_whatever_hashes_are() -> None:

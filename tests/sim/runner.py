@@ -26,6 +26,8 @@ LOOK_S = 0.5
 BOUND_S = 60.0
 #: how long nothing may change once all is still
 STILL_S = 12.0
+#: so long after the last change of membership tasks may still move
+MOVES_S = 90.0
 
 
 @dataclass(slots=True)
@@ -127,19 +129,15 @@ def _settle(cluster: Cluster, what: str) -> float:
 
 
 def _check_stillness(cluster: Cluster) -> None:
-    """Idle is free: once nothing happens by itself, nodes write nothing."""
-    if not liveness.is_still(cluster):
-        return
-    # the last changes of membership may still move tasks
-    _run_until(cluster, cluster.world.now + 5.0 + cluster.scenario.stop_timeout_s)
-    if liveness.unsettled(cluster):
-        _settle(cluster, "does not settle again")
-    if not liveness.is_still(cluster):
-        return
-    before = cluster.etcd.ledger.revision
-    _run_until(cluster, cluster.world.now + STILL_S)
-    if cluster.etcd.ledger.revision != before and not cluster.scenario.reader:
-        cluster.checks.say("no rest", f"{cluster.etcd.ledger.revision - before} revisions, though nothing happens")
+    """Idle is free: once nothing happens by itself and the last moves are made, nodes write nothing."""
+    began = cluster.world.now
+    while cluster.world.now < began + MOVES_S and liveness.is_still(cluster) and not cluster.checks.violations:
+        before = cluster.etcd.ledger.revision
+        _run_until(cluster, cluster.world.now + STILL_S)
+        if cluster.etcd.ledger.revision == before:
+            return
+    if liveness.is_still(cluster) and not cluster.scenario.reader and not cluster.checks.violations:
+        cluster.checks.say("no rest", f"nodes still write {MOVES_S:g} s after all has settled, though nothing happens")
 
 
 def _check_balance(cluster: Cluster) -> None:
