@@ -47,6 +47,9 @@ class Claims:
         self._timers: Timers[str] = Timers()
         #: tasks whose time has come, waiting for room
         self._eager: dict[str, None] = {}
+        #: tasks of other designees: since when they wait. This node's place among those that may be late is looked up
+        #: only when the designee has had its time
+        self._late: dict[str, float] = {}
         #: lost at this revision of the task: not to be tried before it changes
         self._passed: dict[str, int] = {}
 
@@ -55,6 +58,7 @@ class Claims:
         for task_id in task_ids:
             task = self._mirror.tasks.get(task_id)
             self._eager.pop(task_id, None)
+            self._late.pop(task_id, None)
             at = None if task is None or task.owner is not None else self._when(task, now_s)
             self._timers.set(task_id, at)
             if task is None or task.changed > self._passed.get(task_id, -1):
@@ -108,7 +112,9 @@ class Claims:
         may_claim  the balancer's word
         mine       whether the node holds a slot for a task already (then there is nothing to claim)
         """
-        self._eager.update(dict.fromkeys(self._timers.due(now_s)))
+        for task_id in self._timers.due(now_s):
+            if not self._is_too_early(task_id, now_s):
+                self._eager[task_id] = None
         chosen: list[tuple[str, str | None]] = []
         for task_id in list(self._eager):
             task = self._mirror.tasks.get(task_id)
@@ -155,5 +161,18 @@ class Claims:
         at = now_s + (self._grace_s if task.unclean else 0.0)
         if designee == self._node:
             return at
+        self._late[task.id] = at
+        return at + LATE_S
+
+    def _is_too_early(self, task_id: str, now_s: float) -> bool:
+        """Whether others come before this node for a task whose designee missed it, or this node may not have it at
+        all. Its time is set anew."""
+        since, task = self._late.get(task_id), self._mirror.tasks.get(task_id)
+        if since is None or task is None or task.owner is not None:
+            return False
         rank = self._designations.rank(task, self._node)
-        return None if rank is None else at + LATE_S * (1 + rank)
+        at = None if rank is None else since + LATE_S * (1 + rank)
+        if at is None or at > now_s:
+            self._timers.set(task_id, at)
+            return True
+        return False

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mpfora.model import Member, Wants
 from mpfora.supervisor.mirror import Mirror, TaskView, Touched
@@ -56,6 +57,46 @@ class Load:
 Rank = tuple[bool, float, float, int, str]
 
 
+class NodeQueue:
+    """The nodes that can run tasks of one kind, least loaded first.
+
+    Holds the present rank of each, and former ones that are passed over: a change costs the same whatever the number of
+    nodes. `moved` is called whenever the load of any node changes."""
+
+    def __init__(self, able: Mapping[str, Member], rank_of: Callable[[Member], Rank]) -> None:
+        self._able, self._rank_of = able, rank_of
+        self._moved: dict[str, None] = {}
+        self._build()
+
+    def _build(self) -> None:
+        self._ranks = {name: self._rank_of(member) for name, member in self._able.items()}
+        self._heap = list(self._ranks.values())
+        heapq.heapify(self._heap)
+
+    def moved(self, node: str) -> None:
+        self._moved[node] = None
+
+    def _take_in(self) -> None:
+        """Rank anew what has moved since a node was asked for."""
+        for node in self._moved:
+            if node in self._able:
+                rank = self._ranks[node] = self._rank_of(self._able[node])
+                heapq.heappush(self._heap, rank)
+        self._moved.clear()
+        if len(self._heap) > 100 + 4 * len(self._able):
+            self._build()
+
+    def first(self) -> str | None:
+        """The least loaded node; None: there is none, or none has room."""
+        self._take_in()
+        while self._heap:
+            rank = self._heap[0]
+            if rank == self._ranks[rank[-1]]:
+                return None if rank[0] else rank[-1]
+            heapq.heappop(self._heap)
+        return None
+
+
 class Designations:
     """The fold. Call `fold` once per batch, right after the mirror absorbed it."""
 
@@ -74,8 +115,10 @@ class Designations:
         self._queued: dict[str, Kind] = {}
         #: kind -> node -> how many such tasks it owns or is to claim
         self._held: dict[Kind, dict[str, int]] = {}
-        #: kind -> live members that can run it; emptied when members or suspects change
+        #: kind -> live members that can run it; emptied when members or suspects change, as are the queues
         self._able: dict[Kind, list[Member]] = {}
+        #: kind -> the order of those nodes
+        self._queues: dict[Kind, NodeQueue] = {}
         #: nodes that have become less loaded in this batch
         self._eased: dict[str, None] = {}
         #: kinds that tasks were queued under in this batch
@@ -88,6 +131,7 @@ class Designations:
         self._judge(touched)
         if touched.members:
             self._able.clear()
+            self._queues.clear()
         promised: dict[str, None] = {}
         for task_id in touched.tasks:
             self._place(task_id, self._mirror.tasks.get(task_id), promised)
@@ -148,6 +192,7 @@ class Designations:
         for books in (self.loads, self.designee, self.suspects, self._waiting, self._counted, self._queued, self._held):
             books.clear()
         self._able.clear()
+        self._queues.clear()
 
     def _judge(self, touched: Touched) -> None:
         """Suspect who was missed; believe again who claims or touches its record."""
@@ -214,6 +259,8 @@ class Designations:
         else:
             load.designated += count
         load.active += 0 if resting else count
+        for queue in self._queues.values():
+            queue.moved(node)
         held = self._held.setdefault(kind, {})
         held[node] = held.get(node, 0) + count
         if held[node] == 0:
@@ -250,31 +297,39 @@ class Designations:
         assigned: dict[str, None] = {}
         for kind in kinds:
             tasks = self._waiting.get(kind)
-            if tasks and (able := self._able_for(kind)):
-                self._assign_kind(kind, list(tasks), able, assigned)
+            if tasks:
+                self._assign_kind(kind, list(tasks), assigned)
         return assigned
 
-    def _assign_kind(self, kind: Kind, tasks: list[str], able: list[Member], assigned: dict[str, None]) -> None:
-        """The order of nodes is kept in a heap meanwhile: only the node that got a task has moved in it."""
-        resting = kind[-1]
-        heap = [self._rank_of(member, resting) for member in able]
-        heapq.heapify(heap)
+    def _assign_kind(self, kind: Kind, tasks: list[str], assigned: dict[str, None]) -> None:
+        queue = self._queue_for(kind)
         for task_id in tasks:
-            is_full, *_, name = heap[0]
-            if is_full:
+            name = queue.first()
+            if name is None:
                 break
             self._drop(task_id)
             self._designate(task_id, name, kind)
             assigned[task_id] = None
-            heapq.heapreplace(heap, self._rank_of(self._mirror.members[name], resting))
+
+    def _queue_for(self, kind: Kind) -> NodeQueue:
+        queue = self._queues.get(kind)
+        if queue is None:
+            able = {member.name: member for member in self._able_for(kind)}
+            queue = self._queues[kind] = NodeQueue(able, lambda member: self._rank_of(member, kind[-1]))
+        return queue
 
     def _rank_of(self, member: Member, resting: bool) -> Rank:
         """Tasks that need a process go by the number of such, those that rest by the number of all. Half a task more is
         the rounding that comes closest to the exact shares where weights differ."""
         load = self.load(member.name)
         total = (load.owned + load.designated + 0.5) / member.weight
-        order = zlib.crc32(member.name.encode())
+        order = _order_of(member.name)
         if resting:
             return False, total, 0.0, order, member.name
         is_full = member.capacity is not None and load.active >= member.capacity
         return is_full, (load.active + 0.5) / member.weight, total, order, member.name
+
+
+@lru_cache(maxsize=4096)
+def _order_of(name: str) -> int:
+    return zlib.crc32(name.encode())
