@@ -11,8 +11,16 @@ from etcd_server import EtcdServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests that are marked as long, too")
     """--seeds N: how many lives tests/property/test_cluster.py runs."""
     parser.addoption("--seeds", type=int, default=800, help="lives of the simulated cluster")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip(reason="long: --long runs it"))
 
 
 @pytest.fixture(scope="session")

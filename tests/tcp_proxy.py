@@ -105,6 +105,7 @@ class Proxies:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._joined: set[asyncio.Future[None]] = set()
         self._thread = threading.Thread(target=self._turn, name="proxies", daemon=True)
         self._thread.start()
 
@@ -116,13 +117,14 @@ class Proxies:
         """A new port. `link_of` is given the port of who connects, and called in the proxies' thread."""
 
         async def serve() -> int:
-            async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 peer = writer.get_extra_info("peername")
                 if peer is None:
                     writer.transport.abort()
                     return
-                with suppress(asyncio.CancelledError):  # `close`; asyncio's streams would write a traceback
-                    await link_of(peer[1]).join(reader, writer)
+                joined = asyncio.ensure_future(link_of(peer[1]).join(reader, writer))
+                self._joined.add(joined)
+                joined.add_done_callback(self._joined.discard)
 
             server = await asyncio.start_server(accept, "127.0.0.1", 0)
             port: int = server.sockets[0].getsockname()[1]

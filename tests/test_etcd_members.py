@@ -1,0 +1,79 @@
+"""One of three members of etcd dies, freezes or is cut off from the others: no task is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from etcd_cluster import EtcdCluster
+from etcd_server import EtcdServer
+from node import Site, until
+from outage_story import LONG_TTL_S, Story
+
+from mpfora.errors import MpforaError
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    cluster = EtcdCluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def cluster(members: EtcdCluster) -> Iterator[EtcdCluster]:
+    """Well at the beginning; whatever a test does to it is healed."""
+    yield members
+    for member in members.members:
+        members.mend(member)
+        if member.pid is None:
+            member.launch()
+        else:
+            member.thaw()
+    for member in members.members:
+        member.wait_healthy()
+
+
+Harm = Callable[[EtcdCluster, EtcdServer], None]
+HARMS: dict[str, Harm] = {
+    "killed": lambda cluster, member: member.kill(),
+    "frozen": lambda cluster, member: member.freeze(),
+    "cut off": lambda cluster, member: cluster.cut_off(member),
+}
+
+
+@pytest.mark.parametrize("which", ["leader", "follower"])
+@pytest.mark.parametrize("harm", HARMS)
+def test_one_of_three_members_is_no_matter(
+    cluster: EtcdCluster, namespace: str, tmp_path: Path, harm: str, which: str
+) -> None:
+    """No task is disturbed, and the node claims and finishes tasks by the others."""
+    leader = cluster.leader()
+    assert leader is not None
+    member = leader if which == "leader" else next(one for one in cluster.members if one is not leader)
+    rest = next(one for one in cluster.members if one is not member)
+    # the ill one comes first: it is the one that the node talks to
+    endpoints = ",".join(one.endpoint for one in sorted(cluster.members, key=lambda one: one is not member))
+    with Site(rest, namespace) as site:
+        story = Story(site, tmp_path, endpoints)
+        node = story.start(ttl_s=LONG_TTL_S)
+        story.submit("t")
+        first = story.run()
+        HARMS[harm](cluster, member)
+        until(lambda: _submits(story, "u"), "the others take writes")
+        story.run("u")
+        story.finish("t", "u")
+        assert len(story.runs("t")) == 1, "undisturbed"
+        assert story.runs("t")[0].pid == first.pid
+        assert node.stop() == 0
+
+
+def _submits(story: Story, task_id: str) -> bool:
+    """While a leader is elected there may be an error that leaves open what has happened."""
+    try:
+        if story.site.get(story.site.layout.task(task_id)) is None:
+            story.submit(task_id)
+    except (AssertionError, OSError, MpforaError):
+        return False
+    return True
