@@ -70,11 +70,11 @@ def fail(task: Task, ctx: Context) -> None:
 
 
 def record(task: Task, ctx: Context) -> Message | dict[str, Any]:
-    """props: folder, until, deaf (false), leaves (none). Writes down that it lives, over and over, until the file
-    `until` is there; saves how often. A deaf one heeds nothing and is killed.
+    """props: folder, until, deaf (false). Writes down that it lives, over and over, until the file `until` is there;
+    saves how often. A deaf one heeds nothing, not even that nobody is left to save to, and is killed.
 
     Its runs are read by `runs` below."""
-    folder = Path(task.props["folder"])
+    folder, deaf = Path(task.props["folder"]), bool(task.props.get("deaf"))
     count = (ctx.checkpoint or {"count": 0})["count"]
     started = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     name = f"{task.id} {ctx.fence} {os.getpid()} {ctx.attempt} {count} {started}"
@@ -83,12 +83,20 @@ def record(task: Task, ctx: Context) -> Message | dict[str, Any]:
             os.pwrite(file.fileno(), b"%020d" % time.clock_gettime_ns(time.CLOCK_BOOTTIME), 0)
             count += 1
             if count % 20 == 0:
-                ctx.save({"count": count})
+                _save(ctx, count, deaf)
             ctx.beat()
-            if ctx.stopping and not task.props.get("deaf"):
+            if ctx.stopping and not deaf:
                 return ctx.leave(checkpoint={"count": count})
             time.sleep(0.01)
     return {"count": count, "fence": ctx.fence}
+
+
+def _save(ctx: Context, count: int, deaf: bool) -> None:
+    try:
+        ctx.save({"count": count})
+    except OSError:
+        if not deaf:
+            raise
 
 
 class RecordedRun:

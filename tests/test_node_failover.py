@@ -151,7 +151,11 @@ def test_etcd_frozen_beyond_the_lease_ends_the_children_and_the_node_comes_back(
         for task_id in TASKS:
             until(lambda task_id=task_id: not is_alive(lives[task_id].pid), f"{task_id} is dead")  # type: ignore[misc]
         node.log.wait("ended after .*: lost_claim")
+        node.log.wait(r"could not be renewed .* it ends in -\d")
+        lines = len(node.log.lines)
         own_etcd.thaw()
+        node.log.wait("the lease is gone", start=lines)
+        node.wait_joined(start=lines)
         for task_id in TASKS:
             assert story.run(task_id, lives[task_id]).count > 0
         assert not node.log.find("zygote lost")
