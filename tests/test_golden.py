@@ -1,0 +1,126 @@
+"""The format as it stands in the store, held by files: a change of a key or a value is seen in review.
+
+    MPFORA_UPDATE_GOLDEN=1 pytest tests/test_golden.py
+
+writes them anew; look at the difference, and think of the nodes and clients that read the old form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from mpfora.history import Run, format_history
+from mpfora.keys import (
+    COMMAND_VERBS,
+    NODE_VERBS,
+    Layout,
+    format_member,
+    format_message,
+    format_node_command,
+    format_owner,
+    format_progress,
+    format_released,
+    format_state,
+)
+from mpfora.kv import Delete, DeletePrefix, Get, Put, Txn
+from mpfora.model import Member
+from mpfora.states import Message, State, TaskError, TaskState, Verb
+from mpfora.submission import NewTask, kept_of, replace_txn, submit_txn
+
+GOLDEN = Path(__file__).parent / "golden"
+KEYS = Layout("ns")
+AT = 1795514400.0
+
+
+def compare(name: str, lines: Iterable[str]) -> None:
+    """With the file of this name, or write it if that is asked for."""
+    path, text = GOLDEN / name, "\n".join(lines) + "\n"
+    if os.environ.get("MPFORA_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert path.exists(), f"{path} is missing: MPFORA_UPDATE_GOLDEN=1 writes it"
+    assert text == path.read_text(), f"the format has changed; if that is meant, MPFORA_UPDATE_GOLDEN=1 writes {path}"
+
+
+def test_keys() -> None:
+    compare(
+        "keys.txt",
+        [
+            KEYS.task("ID"),
+            KEYS.props("ID"),
+            KEYS.owner("ID"),
+            KEYS.commands("ID"),
+            KEYS.released("ID"),
+            KEYS.state("ID"),
+            KEYS.checkpoint("ID"),
+            KEYS.history("ID"),
+            KEYS.member("NODE"),
+            KEYS.node_command("NODE", "17"),
+            KEYS.live("NODE"),
+            KEYS.reader("17"),
+            *KEYS.markers("NODE"),
+            "watched: {} to {}".format(*KEYS.watched),
+        ],
+    )
+
+
+ERROR = TaskError(AT + 0.25, "ValueError: <no> & é\nTraceback ...", "raised", "Thread 0x1")
+STATES = {
+    **{state.value: TaskState(state) for state in State if state is not State.SLEEPING},
+    "sleeping": TaskState(State.SLEEPING, until=AT + 0.5),
+    "with all": TaskState(
+        State.FAILED, None, (ERROR, TaskError(AT, "exceeded")), 3, None, "raised", "n1", AT, AT + 1.5, "Thread 0x1",
+        {"version": 2},
+    ),
+    "with a result": TaskState(State.COMPLETED, result={"found": [1, 2.5, None, "é"]}, attempt=1, cause="completed"),
+}  # fmt: skip
+MEMBER = Member("n1", "host", 4711, "2026-11-24T10:00:00Z", 4, 2.0, True, False, {"gpu": "no"}, ("primes:count", "h"))
+
+
+def test_values() -> None:
+    rows = {
+        "owner": format_owner("n1"),
+        "owner, missed": format_owner("n1", "n2"),
+        "released": format_released("n1", 42),
+        **{f"state, {name}": format_state(state) for name, state in STATES.items()},
+        **{f"command, {verb}": format_message(Message(verb)) for verb in COMMAND_VERBS if verb is not Verb.SLEEP},
+        "command, sleep": format_message(Message.sleep(AT + 0.5)),
+        **{f"node command, {verb}": format_node_command(verb) for verb in NODE_VERBS if verb != "stop_task"},
+        "node command, stop_task": format_node_command("stop_task", {"task": "ID"}),
+        "member": format_member(MEMBER),
+        "member, no limit": format_member(Member("n1")),
+        "progress": format_progress({"ID": {"progress": 0.5, "note": "at 7", "attempt": 1}}),
+        "history": format_history([Run("n1", 1, 42, AT, AT + 1.5, "raised", "ValueError: no", 1.25, 4096)]),
+    }
+    compare("values.txt", (f"{name}: {value}" for name, value in rows.items()))
+
+
+def shown(txn: Txn) -> Iterable[str]:
+    """A transaction as text, an operation a line."""
+    for key, target, relation, to in txn.compares:
+        yield f"  if {target}({key}) {relation} {to!r}"
+    for op in txn.success:
+        match op:
+            case Put(key, value, lease):
+                text = value if isinstance(value, str) else value.decode()
+                yield f"    put {key} = {text}" + (f" on the lease {lease}" if lease else "")
+            case Delete(key):
+                yield f"    delete {key}"
+            case DeletePrefix(prefix):
+                yield f"    delete {prefix}*"
+            case Get(key):
+                yield f"    get {key}"
+
+
+@pytest.mark.parametrize("name", ["client"])
+def test_what_a_client_writes_at_once(name: str) -> None:
+    task = NewTask("ID", {"below": 10, "é": "<&>"}, "primes:count")
+    txns = {
+        "submit": submit_txn(KEYS, task),
+        "submit, no props": submit_txn(KEYS, NewTask("ID")),
+        "replace": replace_txn(KEYS, task, 17),
+        "purge": Txn((), kept_of(KEYS, "ID")),
+    }
+    compare(f"{name}.txt", (line for title, txn in txns.items() for line in (title, *shown(txn))))
