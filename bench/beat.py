@@ -11,11 +11,9 @@ import argparse
 import json
 import multiprocessing
 import socket
-import sys
-from pathlib import Path
 from timeit import Timer
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import machine
 
 from mpfora import Context, Task, wire
 from mpfora.child.beat import Pulse
@@ -78,6 +76,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true", help="one JSON object, nanoseconds by row")
     arguments = parser.parse_args()
+    if not arguments.json:
+        print(machine())
     found = rows()
     if arguments.json:
         print(json.dumps(found))

@@ -12,15 +12,11 @@ import asyncio
 import contextlib
 import json
 import secrets
-import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from common import machine, own_etcd
 
-from mpfora.embedded import acquire
 from mpfora.etcd import Etcd
 from mpfora.keys import Layout
 from mpfora.kv import Put, Txn
@@ -105,7 +101,7 @@ def served(endpoint: str | None) -> Iterator[str]:
     if endpoint is not None:
         yield endpoint
         return
-    with tempfile.TemporaryDirectory() as folder, acquire(folder, linger_s=0.1, fsync=False) as etcd:
+    with own_etcd() as etcd:
         yield etcd.endpoint
 
 
@@ -115,6 +111,8 @@ def main() -> None:
     parser.add_argument("--etcd")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if not options.json:
+        print(machine())
     with served(options.etcd) as endpoint:
         rows = asyncio.run(measure(endpoint, options.tasks))
     if options.json:
