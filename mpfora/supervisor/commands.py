@@ -152,6 +152,13 @@ class SetDeadline:
     boot_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeZygote:
+    """Every process is to be dead now: a zygote without a sign of life within within_s is killed, and they with it."""
+
+    within_s: float
+
+
 # -- the node itself -------------------------------------------------------------------------------
 
 
@@ -175,6 +182,6 @@ class Exit:
 Command = (
     OpenSession | Renew | ClaimTasks | Keep | Release | Finish | TakeNodeCommand | TakeTaskCommand | Publish
     | PublishProgress | CloseSession
-    | StartZygote | Fork | AskStop | AskCheckpoint | Kill | SetDeadline
+    | StartZygote | Fork | AskStop | AskCheckpoint | Kill | SetDeadline | ProbeZygote
     | Say | Exit
 )  # fmt: skip

@@ -190,6 +190,8 @@ class Core:
         steps: list[do.Command] = [do.Say("error", f"the lease is gone, with {len(slots)} claims; joining again")]
         for slot in slots:
             steps += self.holdings.claim_ended(slot)
+        if slots and self.settings.fences:
+            steps.append(do.ProbeZygote(self.settings.claim_grace_s / 2))
         return steps
 
     def _session_closed(self, event: ev.SessionClosed, now: ev.Now) -> list[do.Command]:
@@ -336,6 +338,8 @@ class Core:
         if phase is LeasePhase.ASKING:
             what = "asking every task to stop and save" if self.settings.fences else "tasks run on, and may overlap"
             return [do.Say("warning", f"no word from the store for long: {what}")]
+        if phase is LeasePhase.OVERDUE and self.settings.fences:
+            return [do.ProbeZygote(self.settings.margin_s / 2)]
         return []
 
     def _decide_moves(self, now: ev.Now) -> list[do.Command]:

@@ -51,6 +51,7 @@ class Effects:
             do.AskCheckpoint: lambda c: zygote.ask_checkpoint(c.run),
             do.Kill: lambda c: zygote.kill(c.run, c.cause, c.dump),
             do.SetDeadline: lambda c: zygote.set_deadline(int(c.boot_s * 1e9)),
+            do.ProbeZygote: lambda c: zygote.probe(c.within_s),
             do.Say: say,
         }
         self._answered: Mapping[type, Callable[[Any], Awaitable[ev.Event]]] = {

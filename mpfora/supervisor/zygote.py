@@ -242,6 +242,11 @@ class Zygote:
         if self._process is not None and self._runs.get(run) is not None:
             self._process.send(wire.Kill(run, cause.value, dump))
 
+    def probe(self, within_s: float) -> None:
+        """Kill the zygote, and every child with it, unless it gives a sign of life within this time."""
+        if self._process is not None:
+            self._process.probe(within_s)
+
     def set_deadline(self, boot_ns: int | None) -> None:
         """Every child must be dead at that time (CLOCK_BOOTTIME), unless another is set before; None: no deadline."""
         self._deadline = wire.Deadline(boot_ns)

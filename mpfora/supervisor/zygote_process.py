@@ -43,6 +43,8 @@ class ZygoteProcess:
         self._ping_timer: asyncio.TimerHandle | None = None
         self._pings = 0
         self._unanswered = 0
+        self._words = 0
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._reason = ""
         self.mark = uuid.uuid4().hex
         self.dead = self._loop.create_future()
@@ -131,6 +133,7 @@ class ZygoteProcess:
             self._loop.remove_reader(self._socket)
             return 0
         self._unanswered = 0
+        self._words += 1
         try:
             for frame in self._decoder.feed(data):
                 self._on_frame(frame)
@@ -139,6 +142,19 @@ class ZygoteProcess:
             self._loop.remove_reader(self._socket)
             self.kill(f"it wrote what is no frame: {error}")
         return len(data)
+
+    def probe(self, patience_s: float) -> None:
+        """Ask for a sign of life, and kill it if none has come within `patience_s`."""
+        if self.dead.done():
+            return
+        self._pings += 1
+        self.send(wire.Ping(self._pings))
+        self._probe_timer = self._loop.call_later(patience_s, self._look_after_probe, self._words, patience_s)
+
+    def _look_after_probe(self, words: int, patience_s: float) -> None:
+        """What came while this process was stopped itself is read first."""
+        if not self.dead.done() and self._words == words and not self._read():
+            self.kill(f"it gave no sign of life within {patience_s:g} s")
 
     def _ping(self, every_s: float, patience_s: float) -> None:
         """Ticks are counted, not time: a supervisor that was stopped itself must first read what came meanwhile."""
@@ -158,8 +174,9 @@ class ZygoteProcess:
             return
         while self._read():
             pass
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
+        for timer in (self._ping_timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
         for source in (self._socket, self._pidfd):
             self._loop.remove_reader(source)
         self._loop.remove_writer(self._socket)

@@ -79,6 +79,7 @@ class ZygoteProcess:
             return
         self.alive = False
         for proc in self.procs.values():
+            self._machine.around.zygote_died(proc)
             proc.sigkill()
         self._on_dead()
 
@@ -265,6 +266,14 @@ class ZygoteEnd:
     def kill_now(self) -> None:
         if self._process is not None:
             self._kill_process("it was killed by the supervisor")
+
+    def probe(self, within_s: float) -> None:
+        if self._process is not None:
+            self._host.after(within_s, self._look_after_probe, self._process)
+
+    def _look_after_probe(self, process: ZygoteProcess) -> None:
+        if process is self._process and process.alive and process.stopped:
+            self._kill_process("it gave no sign of life")
 
     def set_deadline(self, boot_ns: int | None) -> None:
         self._deadline = wire.Deadline(boot_ns)
