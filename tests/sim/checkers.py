@@ -91,6 +91,10 @@ class Checkers:
         if is_own_error(proc):
             self.books.task(proc.task).evidence.errors += 1
 
+    def zygote_died(self, proc: Proc) -> None:
+        """Nobody can tell whether the run took it down: a task may be blamed for it, once each time."""
+        self.books.task(proc.task).evidence.errors += 1
+
     def ordered(self, task: str) -> None:
         """A node wants a process for it."""
         self.books.task(task).evidence.forks += 1

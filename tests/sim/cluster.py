@@ -65,6 +65,9 @@ class Cluster(Surroundings):
         self.note(f"{proc.machine}: {proc.task} fence {proc.fence} is dead, killed={proc.killed} said={proc.said}")
         self.checks.ended(proc)
 
+    def zygote_died(self, proc: Proc) -> None:
+        self.checks.zygote_died(proc)
+
     def start_failed(self, task: str) -> None:
         self.checks.start_failed(task)
 
