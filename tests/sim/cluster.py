@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable
 
 from mpfora.config import Settings
 from mpfora.keys import format_message
-from mpfora.kv import Delete, DeletePrefix, Get, Put, Txn, exists
+from mpfora.kv import Delete, DeletePrefix, Get, Put, Revision, Txn, exists
 from mpfora.outcome import Said
 from mpfora.states import Message, Verb
 from mpfora.submission import NewTask, submit_txn
@@ -16,7 +15,7 @@ from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 
 from .checkers import CLIENT, Checkers
-from .clock import World
+from .clock import Host, World
 from .fake_etcd import FakeEtcd, Granted
 from .kernel import Act, Proc
 from .machine import EPOCH, Machine, Surroundings
@@ -123,16 +122,20 @@ class Cluster(Surroundings):
         for fault in self.scenario.faults:
             self.world.at(fault.at, self.begin, fault)
         if self.scenario.reader:
-            self.world.at(1.0, self.client, Txn((), (Put(self.etcd.layout.reader("r"), ""),)))
+            self.world.at(1.0, self._read)
 
-    def _revision(self, writer: str, revision: object) -> None:
+    def _read(self) -> None:
+        """Somebody looks at progress from now on."""
+        self.client(Txn((), (Put(self.etcd.layout.reader("r"), ""),)))
+
+    def _revision(self, writer: str, revision: Revision) -> None:
         if self._trace is not None:
-            events = revision.events  # type: ignore[attr-defined]
+            events = revision.events
             rows = "; ".join(
                 f"{'del' if e.deleted else 'put'} {e.key} {e.value.decode(errors='replace')}" for e in events
             )
-            self.note(f"rev {revision.revision} by {writer}: {rows}")  # type: ignore[attr-defined]
-        self.checks.changed(writer, revision)  # type: ignore[arg-type]
+            self.note(f"rev {revision.revision} by {writer}: {rows}")
+        self.checks.changed(writer, revision)
 
     def _lease_ends(self, lease: Granted, why: str) -> None:
         self.note(f"lease {lease.id:x} of {lease.writer} ends: {why}")
@@ -265,9 +268,9 @@ class Cluster(Surroundings):
     def _calm(self, machine: Machine) -> None:
         machine.link.weather = Weather() if self.is_healed else self.scenario.weather
 
-    def _continue(self, host: object) -> None:
-        if host.stopped:  # type: ignore[attr-defined]
-            host.go_on()  # type: ignore[attr-defined]
+    def _continue(self, host: Host) -> None:
+        if host.stopped:
+            host.go_on()
 
     def _kill_both(self, machine: Machine) -> None:
         zygote = machine.zygote
@@ -321,7 +324,3 @@ class Cluster(Surroundings):
     def bury(self) -> None:
         for machine in self.machines.values():
             machine.bury()
-
-
-def digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -78,4 +78,4 @@ def _watch(cluster: Cluster, counts: Counts, case: Case) -> None:
             cluster.world.after(0.0, getattr(machine, case.what))
             cluster.world.after(AWAY_S, machine.power_on)
 
-    cluster.event = event  # type: ignore[method-assign]
+    cluster.event = event  # type: ignore[method-assign,assignment]

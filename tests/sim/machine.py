@@ -13,6 +13,7 @@ from typing import Any
 
 from mpfora import wire
 from mpfora.config import Settings
+from mpfora.kv import StoreError
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor import will
@@ -306,7 +307,7 @@ class Machine:
     async def _carry_out(self, store: Any, node: str, lease: int) -> None:
         try:
             released = await will.carry_out(store, self.etcd.layout, node, lease)
-        except will.StoreError as error:
+        except StoreError as error:
             self.around.note(f"{self.name}: will not carried out: {error}")
         else:
             self.around.note(f"{self.name}: will released {released}")

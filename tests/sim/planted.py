@@ -11,7 +11,9 @@ from mpfora import kv
 from mpfora.child import deadman
 from mpfora.keys import Layout
 from mpfora.supervisor import claiming, effects, holdings, ledger, lifecycle, store_coordinator, transactions
-from mpfora.supervisor.coordinator import Lost
+from mpfora.supervisor.commands import Release
+from mpfora.supervisor.coordinator import Lost, Update
+from mpfora.supervisor.events import Renewed
 
 from . import zygotes
 
@@ -70,7 +72,7 @@ def renewal_from_its_answer() -> list[Patch]:
 
     async def renew(self: Any, command: Any) -> Any:
         event = await real(self, command)
-        return replace(event, sent_s=effects.boot_s()) if hasattr(event, "sent_s") else event
+        return replace(event, sent_s=effects.boot_s()) if isinstance(event, Renewed) else event
 
     return [(effects.Effects, "_renew", renew)]
 
@@ -114,14 +116,12 @@ def commands_twice() -> list[Patch]:
 
 def forks_when_overdue() -> list[Patch]:
     """Processes are started although the lease is nearly over, and the zygote does not refuse."""
-    real = lifecycle._fork
+    real = lifecycle._settle
 
     def settle(slot: Any, site: Any) -> Any:
         site.may_fork = True
-        return _real_settle(slot, site)
+        return real(slot, site)
 
-    _real_settle = lifecycle._settle
-    assert real
     return [
         (lifecycle, "_settle", settle),
         (deadman.Deadman, "why_no_fork", lambda self, now: None),
@@ -135,7 +135,7 @@ def release_while_it_lives() -> list[Patch]:
 
     def settle_running(slot: Any, *rest: Any) -> Any:
         if slot.process is lifecycle.Process.STOPPING and slot.leave:
-            return lifecycle._write(slot, lifecycle.do.Release(slot.claim, lifecycle.Update()))
+            return lifecycle._write(slot, Release(slot.claim, Update()))
         return real(slot, *rest)
 
     return [(lifecycle, "_settle_running", settle_running)]

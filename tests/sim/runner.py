@@ -114,7 +114,8 @@ def _command(cluster: Cluster, node: str, verb: str) -> None:
 def _settle(cluster: Cluster, what: str) -> float:
     """Run until all is as it must be, twice in a row. Returns how long that took."""
     began, good = cluster.world.now, 0
-    last_at = max(plan.at for plan in (*cluster.scenario.tasks, *cluster.scenario.commands))
+    times = [task.at for task in cluster.scenario.tasks] + [command.at for command in cluster.scenario.commands]
+    last_at = max(times)
     bound = max(began, last_at) + BOUND_S + 3 * cluster.scenario.ttl_s + 4 * cluster.scenario.stop_timeout_s
     why = ""
     while cluster.world.now < bound and not cluster.checks.violations:
