@@ -95,6 +95,14 @@ def test_a_run_without_a_claim_is_seen() -> None:
     assert kinds(replace(good, claims=[Claimed("a", 5, "n2", 0), *good.claims[1:]])) == ["fence"]
 
 
+def test_a_claim_that_the_observer_missed_is_not_held_against_anyone_but_a_wrong_one_is() -> None:
+    good = evidence()
+    assert check(replace(good, claims=good.claims[1:], unseen=[(3, 5)])) == []
+    assert kinds(replace(good, claims=good.claims[1:], unseen=[(6, 9)])) == ["fence"]
+    wrong = [Claimed("a", 5, "n2", 0), *good.claims[1:]]
+    assert kinds(replace(good, claims=wrong, unseen=[(3, 5)])) == ["fence"]
+
+
 def test_a_fence_that_goes_back_is_seen() -> None:
     lines = [line.replace("a 9 ", "a 4 ") for line in GOOD_LINES]
     bad = replace(evidence(lines), claims=(), gone=())

@@ -18,6 +18,7 @@ from zygote_harness import node
 
 from mpfora.outcome import Cause
 from mpfora.supervisor import events as ev
+from mpfora.supervisor.changes import OwnerGone
 
 
 def test_the_zygote_is_probed_when_everything_must_be_dead() -> None:
@@ -37,6 +38,10 @@ def test_it_is_probed_when_the_lease_is_gone_under_its_children() -> None:
     story.hold()
     story.tell(ev.LeaseGone())
     assert story.probes == [0.5], "half of the grace that others wait"
+    story = Story()
+    story.hold()
+    story.put(OwnerGone("t", clean=False))
+    assert story.probes == [0.5], "one claim alone, too"
     idle = Story()
     idle.tell(ev.LeaseGone())
     assert idle.probes == []

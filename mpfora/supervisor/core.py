@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpfora.config import Settings
+from mpfora.outcome import Cause
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.adviser import Adviser
@@ -190,8 +191,6 @@ class Core:
         steps: list[do.Command] = [do.Say("error", f"the lease is gone, with {len(slots)} claims; joining again")]
         for slot in slots:
             steps += self.holdings.claim_ended(slot)
-        if slots and self.settings.fences:
-            steps.append(do.ProbeZygote(self.settings.claim_grace_s / 2))
         return steps
 
     def _session_closed(self, event: ev.SessionClosed, now: ev.Now) -> list[do.Command]:
@@ -310,7 +309,7 @@ class Core:
         steps += self._decide_moves(now)
         steps += self._decide_reconcile(now)
         steps += self._decide_adrift(now)
-        steps += self.holdings.decide(self._site(now))
+        steps += self._decide_slots(now)
         self._after_dropping(now)
         steps += self._decide_session(now)
         steps += self._decide_claims(now)
@@ -327,6 +326,13 @@ class Core:
         may_join = self.zygote.ready and not self.posture.shutdown
         all_dead = not self.settings.fences or not self.holdings.slots
         return self.session.decide(self.posture.member(), now.boot_s, may_join=may_join, all_dead=all_dead)
+
+    def _decide_slots(self, now: ev.Now) -> list[do.Command]:
+        """Whoever takes over a lost claim waits for the grace: by then its process is dead, or the zygote is."""
+        steps = self.holdings.decide(self._site(now))
+        if any(isinstance(step, do.Kill) and step.cause is Cause.LOST_CLAIM for step in steps):
+            steps.append(do.ProbeZygote(self.settings.claim_grace_s / 2))
+        return steps
 
     def _decide_phase(self, now: ev.Now) -> list[do.Command]:
         """When the lease passes from one phase to the next every slot is looked at."""

@@ -77,6 +77,7 @@ class Evidence:
     """All that is known of a run.
 
     ends      every task that was submitted and not deleted -> what became of it
+    unseen    ranges of revisions, ends included, that the observer missed: claims made in them may be unknown
     left      descriptions of processes that were found when none may be
     malformed lines of the file that are none"""
 
@@ -84,6 +85,7 @@ class Evidence:
     gone: Sequence[ClaimGone] = ()
     claims: Sequence[Claimed] = ()
     ends: Mapping[str, TaskEnd] = field(default_factory=dict)
+    unseen: Sequence[tuple[int, int]] = ()
     left: Sequence[str] = ()
     malformed: Sequence[str] = ()
 
@@ -160,7 +162,8 @@ def unclaimed(evidence: Evidence) -> Iterator[Violation]:
         return
     claims = {(claim.task, claim.fence): claim.node for claim in evidence.claims}
     for life in evidence.lives:
-        if claims.get((life.task, life.fence)) != life.node:
+        is_unseen = any(first <= life.fence <= last for first, last in evidence.unseen)
+        if claims.get((life.task, life.fence), life.node if is_unseen else None) != life.node:
             yield Violation("fence", f"no such claim was seen: {life}")
 
 

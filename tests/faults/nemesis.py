@@ -23,13 +23,17 @@ from .scene import Host, Scene, send
 
 Heal = Callable[[], None]
 
+#: between two illnesses of etcd
+CONVALESCENCE_S = 6.0
+
 
 @dataclass(slots=True)
 class Fault:
     """kind    for the report;  node  the one that it was done to, "" if none
     at        boot time, just before
     lasts_s   after which `heal` is to be called
-    strikes   the processes of the node are dead, or soon will be: a failover is to follow"""
+    strikes   the processes of the node are dead, or soon will be: a failover is to follow
+    of_etcd   etcd is ill by it"""
 
     kind: str
     node: str = ""
@@ -38,6 +42,7 @@ class Fault:
     heal: Heal | None = None
     note: str = ""
     strikes: bool = False
+    of_etcd: bool = False
 
 
 Kind = Callable[[Scene, random.Random], Fault | None]
@@ -155,9 +160,14 @@ def cut_node(scene: Scene, rng: random.Random) -> Fault | None:
 # -- etcd -------------------------------------------------------------------------------------------------------------
 
 
+def _is_ill(scene: Scene) -> bool:
+    """Or was a moment ago."""
+    return scene.etcd_is_ill or time.monotonic() < scene.etcd_well_since + CONVALESCENCE_S
+
+
 def _ill(scene: Scene, kind: str, member: EtcdServer | None, rng: random.Random, longest_s: float) -> Fault | None:
     """One member (None: the leader) is ill for a while."""
-    if scene.etcd_is_ill:
+    if _is_ill(scene):
         return None
     member = member or scene.cluster.leader()
     if member is None or member.pid is None:
@@ -171,9 +181,9 @@ def _ill(scene: Scene, kind: str, member: EtcdServer | None, rng: random.Random,
             ill.launch()
         else:
             ill.thaw()
-        scene.etcd_is_ill = False
+        scene.etcd_is_ill, scene.etcd_well_since = False, time.monotonic()
 
-    fault = Fault(kind, "", boot_ns(), rng.uniform(0.5, longest_s), heal)
+    fault = Fault(kind, "", boot_ns(), rng.uniform(0.5, longest_s), heal, of_etcd=True)
     if "killed" in kind:
         ill.kill()
     elif "stopped" in kind:
@@ -193,7 +203,7 @@ def _leader(how: str, longest_s: float = 8) -> Kind:
 
 def lose_quorum(scene: Scene, rng: random.Random) -> Fault | None:
     """Two of three members are killed, and come back."""
-    if scene.etcd_is_ill:
+    if _is_ill(scene):
         return None
     scene.etcd_is_ill = True
     members = rng.sample(scene.cluster.members, 2)
@@ -201,9 +211,9 @@ def lose_quorum(scene: Scene, rng: random.Random) -> Fault | None:
     def heal() -> None:
         for member in members:
             member.launch()
-        scene.etcd_is_ill = False
+        scene.etcd_is_ill, scene.etcd_well_since = False, time.monotonic()
 
-    fault = Fault("etcd without quorum", "", boot_ns(), rng.uniform(0.5, 9), heal)
+    fault = Fault("etcd without quorum", "", boot_ns(), rng.uniform(0.5, 9), heal, of_etcd=True)
     for member in members:
         member.kill()
     return fault

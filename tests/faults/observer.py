@@ -27,7 +27,9 @@ class Observer:
         self.gone: list[ClaimGone] = []
         self.taken_nodes: set[str] = set()
         self.deleted: set[str] = set()
-        self.gaps = 0
+        #: ranges of revisions that were compacted before they were seen
+        self.unseen: list[tuple[int, int]] = []
+        self._seen = 0
         self._owners: dict[str, Claimed] = {}
         self._endpoints = endpoints
         self._loop = asyncio.new_event_loop()
@@ -50,10 +52,12 @@ class Observer:
             while True:
                 with suppress(StoreError):
                     listing = await etcd.list(self._layout.tasks, end)
+                    if self._seen:
+                        self.unseen.append((self._seen + 1, listing.revision))
+                    self._seen = listing.revision
                     self._compare(listing.kvs)
                     async for revision in etcd.watch(self._layout.tasks, end, listing.revision + 1):
                         self._take(revision)
-                self.gaps += 1
                 await asyncio.sleep(0.1)
         finally:
             await etcd.close()
@@ -70,7 +74,7 @@ class Observer:
                 self._end(task, clean=True, now=now)
 
     def _take(self, revision: Revision) -> None:
-        now = boot_ns()
+        now, self._seen = boot_ns(), revision.revision
         for event in revision.events:
             if (task := self._task_of(event.key)) is None:
                 continue

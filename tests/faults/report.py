@@ -7,10 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from .checker import S, failovers, margins
+from .nemesis import Fault
 from .run import Record
 
 #: a process that dies within this of a fault died of it
 WITHIN_NS = 7 * S
+#: of an etcd that was ill
+RECOVERY_S = 3.0
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -60,7 +63,7 @@ def _lines(records: Sequence[Record], command: str) -> Iterable[str]:
         )
     yield ""
     yield "A failover is counted from the fault to the first line of the next process, anywhere, of each task that ran"
-    yield "on the node that was hit. Faults overlap: a node that is cut off may wait for an etcd without a leader."
+    yield "on the node that was hit; those that met with an ill etcd are not counted. Other faults overlap."
     yield ""
     yield "| fault | times | failovers | median s | p99 s |"
     yield "|---|---|---|---|---|"
@@ -74,13 +77,21 @@ def _lines(records: Sequence[Record], command: str) -> Iterable[str]:
             yield f"- {violation}"
 
 
+def _meets_ill_etcd(fault: Fault, record: Record) -> bool:
+    begins, ends = fault.at, fault.at + WITHIN_NS
+    return any(
+        other.of_etcd and other.at < ends and other.at + int((other.lasts_s + RECOVERY_S) * S) > begins
+        for other in record.faults
+    )
+
+
 def _by_kind(records: Sequence[Record]) -> dict[str, tuple[int, list[float]]]:
     number: Counter[str] = Counter()
     found: dict[str, list[float]] = defaultdict(list)
     for record in records:
         for fault in record.faults:
             number[fault.kind] += 1
-            if fault.strikes:
+            if fault.strikes and not _meets_ill_etcd(fault, record):
                 within = WITHIN_NS + int(fault.lasts_s * S)
                 found[fault.kind] += failovers(record.evidence.lives, fault.node, fault.at, within)
     return {kind: (count, found[kind]) for kind, count in number.items()}

@@ -65,7 +65,7 @@ def run(folder: Path, seed: int, seconds: float, say: Say = print) -> Record:
         scene.close()
     with (folder / "lines").open() as lines:
         lives, malformed = read_lives(lines)
-    record.evidence = Evidence(lives, observer.gone, observer.claims, ends, left, malformed)
+    record.evidence = Evidence(lives, observer.gone, observer.claims, ends, observer.unseen, left, malformed)
     record.violations += check(record.evidence)
     return record
 

@@ -104,8 +104,9 @@ class Scene:
         self.cluster = EtcdCluster(folder / "etcd")
         self.hosts: dict[str, Host] = {}
         self.submitted: dict[str, None] = {}
-        #: one member is, or two are: another may not be
+        #: a member is, or two are, or was a moment ago: another may not be
         self.etcd_is_ill = False
+        self.etcd_well_since = 0.0
         self.client = Client(self.cluster.endpoints, namespace)
         self.observer = Observer(self.cluster.endpoints, namespace)
         try:
