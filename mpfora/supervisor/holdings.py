@@ -38,6 +38,8 @@ class Holdings:
         self._runs: dict[int, Slot] = {}
         self._timers: Timers[str] = Timers()
         self._dirty: dict[str, None] = {}
+        #: slots that need no process, as of when they were dirty last: whatever changes a slot makes it dirty
+        self._resting: set[str] = set()
         self._next_run = 1
         self.trials = Trials()
         #: slots that are adrift
@@ -51,7 +53,9 @@ class Holdings:
         """How many more tasks that need a process may be held."""
         if self._settings.capacity is None:
             return float("inf")
-        return self._settings.capacity - sum(1 for slot in self.slots.values() if not slot.resting)
+        for task_id in self._dirty:
+            self._note_rest(task_id)
+        return self._settings.capacity - (len(self.slots) - len(self._resting))
 
     def wake_at(self) -> float | None:
         times = (self._timers.next(), self.trials.wake_at())
@@ -61,6 +65,13 @@ class Holdings:
         """The claims whose slots ended since this was last asked."""
         dropped, self._dropped = self._dropped, []
         return dropped
+
+    def _note_rest(self, task_id: str) -> None:
+        slot = self.slots.get(task_id)
+        if slot is not None and slot.resting:
+            self._resting.add(task_id)
+        else:
+            self._resting.discard(task_id)
 
     def touch_all(self) -> None:
         """Something that concerns every slot has changed."""
@@ -264,6 +275,7 @@ class Holdings:
             if slot.process is not Process.NONE:
                 self._runs[slot.run] = slot
             self._timers.set(task_id, wake_at(slot, site))
+            self._note_rest(task_id)
             if slot.over:
                 self._drop(slot)
         self._next_run = site.next_run
@@ -272,6 +284,7 @@ class Holdings:
     def _drop(self, slot: Slot) -> None:
         if self.slots.get(slot.task_id) is slot:
             del self.slots[slot.task_id]
+            self._resting.discard(slot.task_id)
             self._adrift.pop(slot.task_id, None)
         self._timers.set(slot.task_id, None)
         self.trials.forget(slot.task_id)

@@ -8,7 +8,7 @@ does that by itself, from the deadline it was given), and etcd lets go at E at t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mpfora.config import Settings
@@ -38,6 +38,12 @@ class LeaseClock:
     ttl_s: float = 0.0
     renewing: bool = False
     retry_s: float = 0.0
+    #: as the settings have them; `phase` is asked several times for each event
+    _margin_s: float = field(init=False)
+    _ask_before_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._margin_s, self._ask_before_s = self.settings.margin_s, self.settings.ask_before_s
 
     def confirmed(self, sent_s: float, ttl_s: float) -> None:
         """A session was opened or renewed. An answer older than one already known changes nothing."""
@@ -68,9 +74,9 @@ class LeaseClock:
         if self.sent_s is None:
             return LeasePhase.NONE
         left = self.sent_s + self.ttl_s - now_s
-        if left <= self.settings.margin_s:
+        if left <= self._margin_s:
             return LeasePhase.OVERDUE
-        return LeasePhase.ASKING if left <= self.settings.ask_before_s else LeasePhase.HELD
+        return LeasePhase.ASKING if left <= self._ask_before_s else LeasePhase.HELD
 
     def renew_at(self) -> float | None:
         """When the next renewal is to be sent; None while one is under way or there is nothing to renew."""

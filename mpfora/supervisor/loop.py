@@ -21,6 +21,8 @@ from mpfora.supervisor.effects import Effects, boot_s
 
 log = logging.getLogger("mpfora.node")
 
+#: facts that the core does nothing about: each would cost it a look at the whole state
+PASSIVE = frozenset({ev.ChildStarted})
 #: events handled before the event loop gets a turn for its descriptors
 BURST = 64
 
@@ -38,6 +40,8 @@ class Loop:
 
     def put(self, event: ev.Event) -> None:
         """The one door."""
+        if type(event) in PASSIVE:
+            return
         self._inbox.append(event)
         self._arrived.set()
 
@@ -72,14 +76,14 @@ class Loop:
             self._watching = self._spawn(self._watch())
 
     async def _wait(self) -> None:
-        """Until an event comes, or the core wants to be woken."""
+        """Until an event comes, or the core wants to be woken: the inbox is empty then."""
         self._arrived.clear()
         at = self._core.wake_at(now())
-        try:
-            async with asyncio.timeout(None if at is None else max(0.0, at - boot_s())):
-                await self._arrived.wait()
-        except TimeoutError:
-            self.put(ev.Tick())
+        loop = asyncio.get_running_loop()
+        alarm = None if at is None else loop.call_later(max(0.0, at - boot_s()), self._arrived.set)
+        await self._arrived.wait()
+        if alarm is not None:
+            alarm.cancel()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -123,8 +123,9 @@ class Run:
             return 0
         except OSError:
             data = b""
-        if not data:
-            self._stop_listening()
+        if not data:  # every process of the run has closed its end
+            self._is_deaf = True
+            self._loop.remove_reader(self._control.fileno())
             return 0
         try:
             for frame in self._decoder.feed(data):
