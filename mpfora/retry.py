@@ -17,7 +17,10 @@ BUDGET_CAUSES = ("raised", "exited", "signalled", "stalled", "memory_limit", "st
 _UNCOUNTED = frozenset({"zygote_lost", "node_lost"})
 
 #: exceptions that no policy tries again: what they are about does not change
-_FINAL = {"mpfora.child.schema.BadProps": "its props are not what its handler needs, and will not change"}
+_FINAL = {
+    "mpfora.child.schema.BadProps": "its props are not what its handler needs, and will not change",
+    "mpfora.koalemos.GivenUp": "its exit code is one of its fail_codes",
+}
 
 ErrorClasses = Iterable[type[BaseException] | str] | type[BaseException] | str
 

@@ -17,7 +17,8 @@ from mpfora.embedded import acquire
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
-HANDLERS = ("primes:count", "mandelbrot:tile", "simulation:planets", "training:Training", "probes:look")
+HANDLERS = ("primes:count", "mandelbrot:tile", "simulation:planets", "training:Training", "probes:look",
+            "run=mpfora.koalemos:run")  # fmt: skip
 WITHIN_S = 60
 
 
@@ -121,6 +122,44 @@ def test_probes(environment: dict[str, str]) -> None:
     said = run(environment, "probes.py", "2")
     assert "localhost:1: reached in 0 of 2 rounds" in said
     assert re.search(r"127\.0\.0\.1:\d+: reached in 2 of 2 rounds", said), said
+
+
+def test_koalemos(environment: dict[str, str], tmp_path: Path) -> None:
+    submit = "koalemos/submit.py"
+    said = run(
+        environment, submit, "--wait", "--env", "WHO=me", "--", "sh", "-c", "echo hello $WHO in task $MPFORA_TASK"
+    )
+    name = re.match(r"submitted (sh-\w+)\n", said)
+    assert name, said
+    assert f"{name[1]}: completed on examples in" in said
+    assert said.endswith(f"hello me in task {name[1]}\n")
+    (tmp_path / "lines").write_text("one\n\ntwo words\n")
+    said = run(environment, submit, "--wait", "--id", "each", "--each", f"{tmp_path}/lines", "--", "echo", "got:{}!")
+    assert "got:one!\n" in said
+    assert "got:two words!\n" in said
+    assert "submitted each-0002\n" in said
+
+
+def test_koalemos_tells_what_did_not_complete(environment: dict[str, str]) -> None:
+    command = [
+        sys.executable,
+        "koalemos/submit.py",
+        "--id",
+        "bad",
+        "--retries",
+        "1",
+        "--wait",
+        "--",
+        "sh",
+        "-c",
+        "exit 3",
+    ]
+    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "bad: failed: " in done.stdout
+    again = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
+    assert again.returncode == 1
+    assert "submit.py: task 'bad': the state of a finished task of this id exists already; replace it" in again.stderr
 
 
 def test_every_example_stands_in_the_list() -> None:

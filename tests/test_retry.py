@@ -205,8 +205,11 @@ def test_props_that_do_not_fit_are_never_tried_again() -> None:
                 pytest.fail("tried again")
 
 
-def test_the_exception_of_props_that_do_not_fit_has_the_name_that_is_final() -> None:
+def test_exceptions_that_are_final_have_the_names_that_the_policy_knows() -> None:
     from mpfora.child.failures import kinds_of
     from mpfora.child.schema import BadProps
+    from mpfora.koalemos import ExitError, GivenUp
 
+    assert isinstance(next_try(Retry(), errors_at(1.0), 1.0, random.Random(1), kinds_of(GivenUp("x"))), GiveUp)
+    assert isinstance(next_try(Retry(), errors_at(1.0), 1.0, random.Random(1), kinds_of(ExitError("x"))), TryAgain)
     assert isinstance(next_try(Retry(), errors_at(1.0), 1.0, random.Random(1), kinds_of(BadProps("x"))), GiveUp)
