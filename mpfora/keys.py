@@ -190,6 +190,20 @@ def format_released(node: str, fence: int, to: str | None = None) -> str:
     return format_json({"node": node, "fence": fence} if to is None else {"node": node, "fence": fence, "to": to})
 
 
+def format_lost(node: str, fence: int) -> str:
+    """The same mark, left in the owner's name when it had died, and its process after it: that run never ended."""
+    return format_json({"node": node, "fence": fence, "lost": True})
+
+
+def parse_lost_run(value: bytes | str) -> tuple[str, int] | None:
+    """(node, fence) of the claim whose owner died, None where the mark says nothing of that. Never raises."""
+    try:
+        lost = parse_object(value, "released").get("lost") is True
+        return parse_released(value) if lost else None
+    except ValueError:
+        return None
+
+
 def parse_released_to(value: bytes | str) -> str | None:
     """The node that should have a task that was let go; None: whoever is next. Raises ValueError."""
     to: str | None = _field(parse_object(value, "released"), "to", str, None, "released")

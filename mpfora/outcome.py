@@ -31,6 +31,7 @@ class Cause(StrEnum):
     LOST_CLAIM     the claim was lost or its deadline passed: killed
     START_FAILED   no process could be forked for it, or it failed before the handler was called
     ZYGOTE_LOST    the zygote died or hung, and every child with it
+    NODE_LOST      its node was lost with it, which the next owner notes; no outcome of a node's own run
     """
 
     COMPLETED = "completed"
@@ -44,6 +45,7 @@ class Cause(StrEnum):
     LOST_CLAIM = "lost_claim"
     START_FAILED = "start_failed"
     ZYGOTE_LOST = "zygote_lost"
+    NODE_LOST = "node_lost"
 
 
 #: causes that count as an error of the task; the others are nobody's or the cluster's doing

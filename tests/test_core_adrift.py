@@ -117,10 +117,9 @@ def test_a_task_that_somebody_ran_meanwhile_is_killed_here_and_then_run_anew(sto
     assert story.wins("t", ran) == [story.kill(Cause.LOST_CLAIM, dump=False)]
     assert story.exits(LOST) == []
     assert story.wait(11.0) == [claims("t")], "owned and not run: claimed to find out"
-    fence = story.fences["t"]
     answer = story.won("t", ran)
-    story.fences["t"] = fence
-    assert kinds(story.tell(answer)) == ["Fork"]
+    assert kinds(story.tell(answer)) == ["Keep"], "the run that was lost is noted"
+    assert kinds(story.settled()) == ["Fork"]
 
 
 def test_a_task_that_was_paused_meanwhile_is_killed(story: Adrift) -> None:

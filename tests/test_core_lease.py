@@ -11,7 +11,7 @@ from core_story import BOOT_S, LOST, RELEASED, RESULT_42, Story, claims, kinds
 
 from mpfora.config import Settings
 from mpfora.outcome import Cause
-from mpfora.states import Message
+from mpfora.states import Message, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, ReaderPut, TaskPut
@@ -193,7 +193,10 @@ def test_it_claims_again_after_its_processes_are_dead() -> None:
     assert story.wait(3.0) == [], "the old process is not dead yet"
     assert story.exits(LOST) == []
     assert story.wait(1.0) == [claims("t")]
-    assert story.wins("t") == [story.fork()]
+    (noted,) = story.wins("t")
+    assert isinstance(noted, do.Keep)
+    assert noted.update.state == TaskState(attempt=1, cause="node_lost", node="n1"), "nobody else will say so"
+    assert story.settled() == [story.fork(attempt=2)]
 
 
 def test_a_claim_won_under_the_lost_lease_is_worth_nothing() -> None:

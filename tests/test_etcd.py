@@ -671,6 +671,10 @@ async def test_the_will_releases_cleanly(etcd: EtcdServer, namespace: str, tmp_p
     assert "released 70 claims" in ended.stderr
     await watcher.sees(*(OwnerGone(name, clean=True) for name in names))
     assert not any(isinstance(change, OwnerGone) and not change.clean for change in watcher.changes)
+    [claim] = await other.claim([("t0", None)])
+    assert isinstance(claim, Won)
+    assert claim.lost_run is not None, "its run never ended in order"
+    assert claim.lost_run[0] == "n1"
     with pytest.raises(LeaseLost):
         await node.renew()
     again = await asyncio.to_thread(run_will, *will, tmp_path)

@@ -9,6 +9,7 @@ import pytest
 from mpfora.keys import (
     Layout,
     format_json,
+    format_lost,
     format_member,
     format_message,
     format_node_command,
@@ -16,6 +17,7 @@ from mpfora.keys import (
     format_progress,
     format_released,
     format_state,
+    parse_lost_run,
     parse_member,
     parse_message,
     parse_node_command,
@@ -300,3 +302,10 @@ def test_a_listing_has_tasks_first_and_commands_by_revision() -> None:
         TaskCommandPut("b", Message.run(), 25),
         NodeCommandPut("n", "1", "freeze", {}, 30),
     )
+
+
+def test_the_mark_of_a_claim_whose_owner_died_says_so() -> None:
+    assert parse_lost_run(format_lost("n1", 7)) == ("n1", 7)
+    assert parse_released(format_lost("n1", 7)) == ("n1", 7)
+    for other in (format_released("n1", 7), "", "[]", '{"lost":true,"node":5}'):
+        assert parse_lost_run(other) is None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from etcd_server import EtcdServer
 from node import Site
 from processes import no_processes_left  # noqa: F401
 
+from mpfora import Message
+from mpfora.history import parse_history
 from mpfora.units import format_time
 
 
@@ -46,3 +49,35 @@ def test_a_task_that_kills_its_zygote_again_and_again_fails_and_the_others_go_on
         innocent = site.kept("innocent")
         assert (innocent.state, innocent.errors) == ("runnable", ())
         assert node.stop() == 0
+
+
+def test_each_run_is_in_the_history_also_one_that_was_lost_with_its_node(etcd: EtcdServer, namespace: str) -> None:
+    with Site(etcd, namespace) as site:
+        first = site.start("zoo:sleep", "zoo:fail_times", name="n1")
+        site.submit("failing", "zoo:fail_times", times=1, retry={"delay": "50ms"})
+        assert site.wait_end("failing").result == 2
+        one, two = parse_history(site.get(site.layout.history("failing")) or "")
+        assert (one.node, one.attempt, one.cause, one.error) == ("n1", 1, "raised", "RuntimeError: attempt 1")
+        assert (two.attempt, two.cause, two.error, two.fence) == (2, "completed", "", one.fence)
+        assert two.max_rss > 1_000_000
+        assert one.started is not None
+        assert two.ended is not None
+        assert one.started < two.ended
+        assert [run.cause for run in site.client.task("failing").history or ()] == ["raised", "completed"]
+
+        site.submit("moved", "zoo:sleep")
+        first.child("moved")
+        lost = site.fence("moved")
+        second = site.start("zoo:sleep", name="n2")
+        first.send(signal.SIGKILL)
+        second.child("moved")
+        site.client.command_and_wait("moved", Message.pause())
+        assert [(run.node, run.attempt, run.cause) for run in site.client.task("moved").history or ()] == [
+            ("n1", 1, "node_lost"),
+            ("n2", 2, "released"),
+        ]
+        assert next(run.fence for run in site.client.task("moved").history or ()) == lost
+        site.client.delete("moved")
+        assert site.get(site.layout.history("moved")) is None
+        first.wait_empty()
+        assert second.stop() == 0

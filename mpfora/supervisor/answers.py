@@ -34,6 +34,7 @@ def written(slot: Slot) -> bool:
     if update.state is not None:
         slot.state = update.state
         slot.outcome = None if slot.process is Process.NONE else slot.outcome
+    slot.history = slot.history if update.history is None else update.history
     if update.checkpoint_json is not None:
         slot.checkpoint_json = update.checkpoint_json
         if slot.unsaved == update.checkpoint_json:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpfora.history import Run
 from mpfora.model import Claim, Member
 from mpfora.states import TaskState
 from mpfora.supervisor.changes import Changes
@@ -56,6 +57,8 @@ class Won:
 
     props_json  "" if there are none; state None: the task has none (runnable), or state_problem says why it is
     unreadable
+    history     its last runs; () too where they cannot be read
+    lost_run    (node, fence) of the claim before, if its owner is known to have died with it
     state_revision, checkpoint_revision   at which they were put last, 0: there is none; for the coordinator's own use
     """
 
@@ -64,6 +67,8 @@ class Won:
     state: TaskState | None
     checkpoint_json: str | None
     state_problem: str | None = None
+    history: tuple[Run, ...] = ()
+    lost_run: tuple[str, int] | None = None
     state_revision: int = field(default=0, compare=False)
     checkpoint_revision: int = field(default=0, compare=False)
 
@@ -92,6 +97,7 @@ class Update:
 
     command_revision  the command (TaskCommandPut.revision) that this update has carried out: deleted if it is still
     that one
+    history           the task's last runs, written together with the state
     to                with a release alone: the node that should have the task next (OwnerGone.to); None: any
     """
 
@@ -99,6 +105,7 @@ class Update:
     checkpoint_json: str | None = None
     command_revision: int | None = None
     to: str | None = None
+    history: tuple[Run, ...] | None = field(default=None, compare=False)
 
 
 class Coordinator(ABC):

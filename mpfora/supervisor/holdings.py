@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from mpfora.config import Settings
 from mpfora.handlers import HandlerSettings
+from mpfora.history import RUNS_KEPT, Run
 from mpfora.keys import parse_wants
 from mpfora.model import Claim
 from mpfora.outcome import Cause, Outcome
-from mpfora.states import TaskState
+from mpfora.states import State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.answers import ended, not_written, rejected, written
@@ -96,6 +98,7 @@ class Holdings:
         if won.state_problem:
             slot.hold = won.state_problem
             said.append(do.Say("error", f"held and not run, its state cannot be read: {won.state_problem}", task_id))
+        said += self._note_lost_run(slot, won)
         if slot.state.terminal:
             text = f"it was already {slot.state.state.value}: removed without a run"
             said.append(do.Say("warning", text, task_id))
@@ -120,7 +123,30 @@ class Holdings:
             won.checkpoint_json,
             bad_props=problem,
             sleeps_first=asked.not_before if won.state is None else None,
+            history=won.history,
         )
+
+    def _note_lost_run(self, slot: Slot, won: Won) -> list[do.Command]:
+        """A claim that was lost together with its owner counts as a run of the task, which nobody else will note."""
+        lost = won.lost_run or self._vanished(slot.task_id)
+        may_have_run = slot.state.state is State.RUNNABLE and not won.state_problem and slot.sleeps_first is None
+        if lost is None or not may_have_run:
+            return []
+        node, fence = lost
+        attempt, cause = slot.state.attempt + 1, Cause.NODE_LOST.value
+        slot.state = replace(slot.state, attempt=attempt, cause=cause, node=node, started=None, ended=None, stack="")
+        slot.history = (*slot.history, Run(node, attempt, fence, cause=cause))[-RUNS_KEPT:]
+        slot.cut_short = True
+        return [do.Say("info", f"its last run was lost with node {node}", slot.task_id)]
+
+    def _vanished(self, task_id: str) -> tuple[str, int] | None:
+        """The claim before, if its owner vanished without a word. Go nodes never say one, and so count only if they are
+        gone."""
+        task = self._mirror.tasks.get(task_id)
+        owner = None if task is None else task.vanished
+        member = None if owner is None else self._mirror.members.get(owner.node)
+        is_word = owner is None or (member is not None and not member.pid)
+        return None if is_word or owner is None else (owner.node, owner.fence)
 
     def compare(self, task_ids: Iterable[str]) -> list[do.Command]:
         """Hold these slots against the mirror: is the claim still ours, and is there a command?"""

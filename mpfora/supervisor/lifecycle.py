@@ -10,9 +10,10 @@ dead.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from mpfora.history import RUNS_KEPT, Run
 from mpfora.model import Claim
 from mpfora.outcome import Cause, Outcome
 from mpfora.retry import Retry
@@ -20,7 +21,7 @@ from mpfora.states import TRANSITIONS, Message, State, TaskState, Verb, next_sta
 from mpfora.supervisor import commands as do
 from mpfora.supervisor.changes import TaskCommandPut
 from mpfora.supervisor.coordinator import Update
-from mpfora.supervisor.ending import answer_fault, conclude
+from mpfora.supervisor.ending import ERROR_LINE_LIMIT, answer_fault, conclude
 from mpfora.supervisor.events import Now
 from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion
 
@@ -56,6 +57,8 @@ class Slot:
     leave_to          the node that should have the task then; None: any
     lost              the claim is not ours any more: the process is killed and nothing is written
     hold              why nothing is started although the task is runnable (its state is unreadable)
+    history           its last runs, as they are kept
+    cut_short         the state and history say of a run that was lost with its node, and are not written yet
     outcome           how the last run ended, until it is in the state
     verdict           what that says of the task if its zygote was lost
     unsaved           the newest checkpoint that is not written yet
@@ -100,6 +103,8 @@ class Slot:
     not_before_s: float = 0.0
     zygote_losses: int = 0
     adrift: bool = False
+    history: tuple[Run, ...] = ()
+    cut_short: bool = False
     verdict: Verdict = NO_VERDICT
     bad_props: str = ""
     sleeps_first: float | None = None
@@ -262,6 +267,9 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
         return _settle_running(slot)
     if slot.outcome is not None:
         return _conclude(slot, site)
+    if slot.cut_short:
+        slot.cut_short = False
+        return _write(slot, do.Keep(slot.claim, Update(slot.state, history=slot.history)))
     if slot.state.state is State.FAULT:
         return _answer_fault(slot, site)
     if slot.state.terminal:
@@ -328,12 +336,38 @@ def _conclude(slot: Slot, site: Site) -> list[do.Command]:
     if ending.give_back and not (slot.leave or slot.command or site.stop_all) and site.now.boot_s < rested_s:
         slot.not_before_s = rested_s
         return []
-    update = Update(ending.state, ending.checkpoint_json or slot.unsaved, command.revision if command else None)
+    update = Update(
+        ending.state,
+        ending.checkpoint_json or slot.unsaved,
+        command.revision if command else None,
+        history=(*slot.history, _run_of(slot, slot.outcome, ending.state))[-RUNS_KEPT:],
+    )
     if ending.state.terminal:
         return _write(slot, do.Finish(slot.claim, update))
     if (ending.give_back or slot.leave) and not newer_command:
         return _write(slot, do.Release(slot.claim, update))
     return _write(slot, do.Keep(slot.claim, update))
+
+
+def _run_of(slot: Slot, outcome: Outcome, state: TaskState) -> Run:
+    """What is kept of a run in the history, once it is known what it makes of the task."""
+    told = next((error.text for error in reversed(state.errors) if (error.at, error.cause) == _mark(state)), "")
+    return Run(
+        node=state.node,
+        attempt=state.attempt,
+        fence=slot.claim.fence,
+        started=state.started,
+        ended=state.ended,
+        cause=state.cause,
+        error=(told or outcome.error).partition("\n")[0][:ERROR_LINE_LIMIT],
+        cpu_s=round(outcome.usage.cpu_s, 3),
+        max_rss=outcome.usage.max_rss,
+    )
+
+
+def _mark(state: TaskState) -> tuple[float | None, str]:
+    """By which the error of a state's last run is known among its errors."""
+    return state.ended, state.cause
 
 
 def _answer_fault(slot: Slot, site: Site) -> list[do.Command]:
@@ -420,7 +454,6 @@ def _fork(slot: Slot, site: Site) -> list[do.Command]:
 
 def _write(slot: Slot, write: Write) -> list[do.Command]:
     if isinstance(write, do.Release) and slot.leave_to is not None:
-        u = write.update
-        write = do.Release(write.claim, Update(u.state, u.checkpoint_json, u.command_revision, slot.leave_to))
+        write = do.Release(write.claim, replace(write.update, to=slot.leave_to))
     slot.writing, slot.write_again_s = write, None
     return [write]

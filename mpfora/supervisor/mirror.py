@@ -32,6 +32,7 @@ class TaskView:
     spoiled        revision of what stands in a command's place and cannot be understood; 0: nothing does
     changed        revision of the last change to it
     unclean        its last owner vanished without the mark that its process is dead
+    vanished       that owner; it stays until an owner lets go cleanly
     promised       the node to which its last owner gave it
     """
 
@@ -44,6 +45,7 @@ class TaskView:
     spoiled: int = 0
     changed: int = 0
     unclean: bool = False
+    vanished: Owner | None = None
     promised: str | None = None
 
     @property
@@ -144,6 +146,7 @@ class Mirror:
 
     def _owner_gone(self, change: c.OwnerGone, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
+            task.vanished = None if change.clean else task.owner or task.vanished
             task.owner = None
             task.unclean, task.promised = not change.clean, change.to
 

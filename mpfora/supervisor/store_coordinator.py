@@ -43,6 +43,7 @@ from mpfora.supervisor.transactions import (
     keep_txn,
     kept_before,
     node_of,
+    plainly_won,
     release_txn,
     reread_txn,
     settled_before,
@@ -281,7 +282,7 @@ class StoreCoordinator(Coordinator):
 
 def _plainly_won(task_id: str, result: TxnResult | BaseException) -> Won | None:
     if isinstance(result, TxnResult) and result.succeeded:
-        return won(Claim(task_id, result.revision), result.answers[2:])
+        return plainly_won(Claim(task_id, result.revision), result.answers)
     return None
 
 

@@ -7,10 +7,20 @@ task compares both, so that whatever arrives late, twice or from a former life o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from mpfora import kv
-from mpfora.keys import Layout, format_owner, format_released, format_state, parse_owner, parse_state
+from mpfora.history import Run, format_history, parse_history
+from mpfora.keys import (
+    Layout,
+    format_owner,
+    format_released,
+    format_state,
+    parse_lost_run,
+    parse_owner,
+    parse_state,
+)
 from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Put, Txn, TxnResult, absent, created_at, exists, lease_is
 from mpfora.model import Claim
 from mpfora.supervisor.coordinator import Update, Won
@@ -31,10 +41,9 @@ def claim_txn(layout: Layout, session: Session, task_id: str, missed: str | None
         (absent(owner), exists(layout.task(task_id))),
         (
             Put(owner, format_owner(session.node, missed), session.lease),
+            Get(layout.released(task_id)),
             Delete(layout.released(task_id)),
-            Get(layout.props(task_id)),
-            Get(layout.state(task_id)),
-            Get(layout.checkpoint(task_id)),
+            *_run_reads(layout, task_id),
         ),
         (Get(owner),),
     )
@@ -42,9 +51,12 @@ def claim_txn(layout: Layout, session: Session, task_id: str, missed: str | None
 
 def reread_txn(layout: Layout, session: Session, claim: Claim) -> Txn:
     """Read what the run of a claim needs, if it is ours."""
-    task_id = claim.task_id
-    reads = Get(layout.props(task_id)), Get(layout.state(task_id)), Get(layout.checkpoint(task_id))
-    return Txn(still_ours(layout, session, claim), reads)
+    return Txn(still_ours(layout, session, claim), _run_reads(layout, claim.task_id))
+
+
+def _run_reads(layout: Layout, task_id: str) -> tuple[Get, ...]:
+    keys = layout.props(task_id), layout.state(task_id), layout.checkpoint(task_id), layout.history(task_id)
+    return tuple(map(Get, keys))
 
 
 def still_ours(layout: Layout, session: Session, claim: Claim) -> tuple[kv.Compare, ...]:
@@ -57,6 +69,8 @@ def update_ops(layout: Layout, claim: Claim, update: Update) -> Iterator[Op]:
         yield Put(layout.state(claim.task_id), format_state(update.state))
     if update.checkpoint_json is not None:
         yield Put(layout.checkpoint(claim.task_id), update.checkpoint_json)
+    if update.history is not None:
+        yield Put(layout.history(claim.task_id), format_history(update.history))
     if update.command_revision is not None:
         yield take_command(layout, claim.task_id, update.command_revision)
 
@@ -134,7 +148,7 @@ def release_txn(layout: Layout, session: Session, claim: Claim, update: Update) 
 def done_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
     """Write the state and remove the task: its key and what is below it, and not what merely begins with its name."""
     task_id = claim.task_id
-    puts = (Put(layout.state(task_id), format_state(update.state)),) if update.state is not None else ()
+    puts = tuple(update_ops(layout, claim, Update(update.state, history=update.history)))
     removal = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.checkpoint(task_id))
     return Txn(still_ours(layout, session, claim), (*puts, *removal), _trace_reads(layout, task_id))
 
@@ -155,16 +169,40 @@ def settled_before(result: TxnResult, claim: Claim, update: Update, mark: bytes 
     return written and isinstance(state, KV) and state.value == format_state(update.state).encode()
 
 
+def plainly_won(claim: Claim, answers: Sequence[kv.Answer]) -> Won:
+    """Of the answers to a claim that has succeeded."""
+    _, released, _, *reads = answers
+    lost_run = parse_lost_run(released.value) if isinstance(released, KV) else None
+    return replace(won(claim, reads), lost_run=lost_run)
+
+
 def won(claim: Claim, answers: Sequence[kv.Answer]) -> Won:
-    """Of what was read with a claim: props, state and checkpoint, in this order."""
-    props, state, checkpoint = answers
+    """Of what a run needs: props, state, checkpoint and history, in this order."""
+    props, state, checkpoint, history = answers
     parsed, problem = None, None
     if isinstance(state, KV):
         try:
             parsed = parse_state(state.value)
         except ValueError as error:
             problem = str(error)
-    return Won(claim, _text(props) or "", parsed, _text(checkpoint), problem, _put_at(state), _put_at(checkpoint))
+    return Won(
+        claim,
+        _text(props) or "",
+        parsed,
+        _text(checkpoint),
+        problem,
+        _history(history),
+        state_revision=_put_at(state),
+        checkpoint_revision=_put_at(checkpoint),
+    )
+
+
+def _history(found: kv.Answer) -> tuple[Run, ...]:
+    """What cannot be read is begun anew: it is for people."""
+    try:
+        return parse_history(found.value) if isinstance(found, KV) else ()
+    except ValueError:
+        return ()
 
 
 def _text(found: kv.Answer) -> str | None:

@@ -15,7 +15,7 @@ import sys
 
 from mpfora.config import EtcdSettings
 from mpfora.etcd import Etcd
-from mpfora.keys import Layout, format_released
+from mpfora.keys import Layout, format_lost
 from mpfora.kv import KV, Delete, LeaseNotFound, Put, StoreError, Txn, Unreachable, created_at, lease_is
 
 WILL_S = 5.0
@@ -57,7 +57,7 @@ async def release(etcd: Etcd, layout: Layout, node: str, lease: int, task_id: st
 
 
 def release_txn(layout: Layout, node: str, owner: KV, task_id: str) -> Txn:
-    mark = Put(layout.released(task_id), format_released(node, owner.create_revision))
+    mark = Put(layout.released(task_id), format_lost(node, owner.create_revision))
     return Txn(
         (created_at(owner.key, owner.create_revision), lease_is(owner.key, owner.lease)), (Delete(owner.key), mark)
     )

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from mpfora.history import Run
 from mpfora.model import Claim, Member, Wants
 from mpfora.states import Message, State, TaskError, TaskState
 from mpfora.supervisor.changes import (
@@ -328,6 +329,19 @@ class CoordinatorConformance:
             assert second.props_json.replace(" ", "") == '{"below":10}'
             assert (second.state, second.checkpoint_json) == (state, '{"next":3}')
             assert second.claim.fence > first.claim.fence
+
+    async def test_the_history_is_written_with_the_state_and_comes_with_the_claim(self, rig: Rig) -> None:
+        runs = (Run("n1", 1, 5, 10.0, 11.5, "raised", "boom", 0.25, 4096), Run("n1", 2, cause="node_lost"))
+        async with self.node(rig) as (node, _):
+            await rig.submit("t", {})
+            [first] = await node.claim([("t", None)])
+            assert isinstance(first, Won)
+            assert (first.history, first.lost_run) == ((), None)
+            assert await node.keep(first.claim, Update(state=TaskState(attempt=1), history=runs[:1]))
+            assert await node.release(first.claim, Update(state=TaskState(attempt=2), history=runs))
+            [second] = await node.claim([("t", None)])
+            assert isinstance(second, Won)
+            assert (second.history, second.lost_run) == (runs, None)
 
     async def test_each_claim_is_won_or_lost_by_itself_and_in_order(self, rig: Rig) -> None:
         async with self.node(rig, "n1") as (node, watcher), self.node(rig, "n2") as (other, _):

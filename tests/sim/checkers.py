@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mpfora.keys import Layout
 from mpfora.kv import Compare, Delete, DeletePrefix, Op, Put, Revision, Txn, TxnResult
-from mpfora.outcome import Said
+from mpfora.outcome import Cause, Said
 from mpfora.states import State, TaskState, Verb
 
 from .books import Books, TaskBook, is_own_error
@@ -206,6 +206,8 @@ class Checkers:
             self.say("out of a terminal state", f"{writer}: {book.id} from {before.state} to {state.state}")
         if state.attempt < before.attempt:
             self.say("attempts go back", f"{writer}: {book.id} from {before.attempt} to {state.attempt}")
+        if state.cause == Cause.NODE_LOST and state.attempt == before.attempt + 1:
+            book.evidence.forks += 1  # whether the claim that was lost came to a process nobody can tell
         if state.attempt > book.evidence.forks:
             self.say("attempts without a run", f"{writer}: {book.id}: {state.attempt} of {book.evidence.forks}")
         if len(state.errors) > book.evidence.errors + (state.state is State.FAILED):

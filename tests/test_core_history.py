@@ -1,0 +1,146 @@
+"""The history of a task: what each end of a run adds, and what the next owner adds for one that was lost with its
+node."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from core_story import CRASHED, HUNG, RAISED, RELEASED, RESULT_42, Story, claims, kinds, left, member
+
+from mpfora.history import RUNS_KEPT, Run
+from mpfora.model import Usage
+from mpfora.states import Message, State, TaskState, Verb
+from mpfora.supervisor import commands as do
+from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, StatePut, TaskPut
+from mpfora.units import format_time
+
+
+def history(step: do.Command) -> tuple[Run, ...]:
+    assert isinstance(step, do.Keep | do.Release | do.Finish)
+    assert step.update.history is not None
+    return step.update.history
+
+
+def test_each_end_of_a_run_is_entered_with_its_facts() -> None:
+    story = Story()
+    story.hold()
+    started = story.wall_s
+    story.wait(3)
+    (done,) = story.exits(replace(RESULT_42, usage=Usage(1.5, 4096)))
+    assert isinstance(done, do.Finish)
+    assert history(done) == (
+        Run("n1", 1, story.fences["t"], started, started + 3, "completed", cpu_s=1.5, max_rss=4096),
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause", "error"),
+    [
+        (RAISED, "raised", "ValueError: no"),
+        (CRASHED, "signalled", "ended by signal 11 (SIGSEGV)"),
+        (HUNG, "stop_timeout", "did not stop within stop_timeout: killed"),
+        (left(Message.pause()), "released", ""),
+        (left(Message(Verb.ERROR)), "raised", "the handler returned an invalid message: "),
+    ],
+)
+def test_what_it_says_of_the_end(outcome: Any, cause: str, error: str) -> None:
+    story = Story()
+    story.hold()
+    story.wait(2)
+    (step,) = story.exits(outcome)
+    (run,) = history(step)
+    assert run.cause == cause
+    assert run.error.startswith(error)
+    assert bool(run.error) == bool(error)
+
+
+def test_runs_follow_one_another_and_the_last_are_kept() -> None:
+    story = Story()
+    old = tuple(Run("n0", attempt) for attempt in range(1, RUNS_KEPT + 1))
+    story.hold(state=TaskState(attempt=RUNS_KEPT), history=old)
+    (kept,) = story.exits(HUNG)
+    assert [run.attempt for run in history(kept)] == list(range(2, RUNS_KEPT + 2))
+    story.settled()
+    story.wait(2)
+    (given,) = story.exits(RELEASED)
+    assert [run.attempt for run in history(given)][-2:] == [RUNS_KEPT + 1, RUNS_KEPT + 2]
+
+
+def test_writes_that_end_no_run_leave_it_alone() -> None:
+    story = Story()
+    story.hold(state=TaskState(State.PAUSED), history=(Run("n0", 1),))
+    (kept,) = story.task_command("t", Message.sleep(story.wall_s + 9))
+    assert isinstance(kept, do.Keep)
+    assert kept.update.history is None
+
+
+# -- lost with its node ----------------------------------------------------------------------------
+
+
+def lost_with(story: Story, *more: Any, clean: bool = False, **fields: Any) -> list[do.Command]:
+    """A task of another node, n2, which goes; it is claimed here."""
+    story.put(MemberPut(member("n2", pid=5, weight=0.001)))
+    story.put(TaskPut("t"), OwnerPut("t", "n2", story.revision + 1), *more)
+    story.fences["n2"] = story.revision
+    steps = story.put(OwnerGone("t", clean=clean), MemberGone("n2"))
+    assert claims("t") in steps + story.wait(3)
+    return story.wins("t", **fields)
+
+
+def test_the_next_owner_enters_a_run_that_was_lost_with_its_node() -> None:
+    story = Story()
+    before = (Run("n2", 1, cause="raised"),)
+    (kept,) = lost_with(story, state=TaskState(attempt=1), history=before)
+    assert isinstance(kept, do.Keep)
+    assert history(kept) == (*before, Run("n2", 2, story.fences["n2"], cause="node_lost"))
+    assert kept.update.state == TaskState(attempt=2, cause="node_lost", node="n2")
+    (fork,) = story.settled()
+    assert isinstance(fork, do.Fork)
+    assert fork.attempt == 3
+    (ended,) = story.exits(HUNG)
+    assert [run.attempt for run in history(ended)] == [1, 2, 3]
+
+
+def test_a_claim_that_was_given_back_is_no_lost_run() -> None:
+    assert kinds(lost_with(Story(), clean=True)) == ["Fork"]
+
+
+def test_a_task_that_had_no_process_has_lost_none() -> None:
+    asleep = TaskState(State.SLEEPING, until=2e9)
+    assert lost_with(Story(), StatePut("t", State.SLEEPING, 2e9), state=asleep) == []
+    assert kinds(lost_with(Story(), state_problem="state: no JSON")) == []
+    story = Story()
+    later = json.dumps({"not_before": format_time(story.wall_s + 60)})
+    (kept,) = lost_with(story, props_json=later)
+    assert isinstance(kept, do.Keep)
+    assert kept.update.state == TaskState(State.SLEEPING, until=story.wall_s + 57)
+
+
+def test_a_go_node_says_no_word_when_it_gives_a_task_back() -> None:
+    story = Story()
+    story.put(MemberPut(member("go", pid=0, handlers=(), weight=0.001)))
+    story.put(TaskPut("t"), OwnerPut("t", "go", story.revision + 1))
+    assert claims("t") in story.put(OwnerGone("t", clean=False)) + story.wait(3)
+    assert kinds(story.wins("t")) == ["Fork"]
+
+
+def test_what_a_dead_supervisor_s_zygote_gave_back_is_a_lost_run() -> None:
+    story = Story()
+    (kept,) = story.hold(lost_run=("n2", 17))
+    assert history(kept) == (Run("n2", 1, 17, cause="node_lost"),)
+
+
+def test_a_lost_run_is_entered_once() -> None:
+    story = Story()
+    lost_with(story, state=TaskState(attempt=1))
+    story.settled()
+    story.core.holdings.give_back("t", "drain")
+    story.wait(0)
+    story.exits(RELEASED)
+    story.settled()
+    story.put(OwnerGone("t", clean=True))
+    story.wait(3)
+    assert kinds(story.wins("t", state=TaskState(attempt=3))) == ["Fork"]
