@@ -209,9 +209,11 @@ def _connect_descriptors(stage: Stage, fds: ForkFds) -> None:
 
 def _close_others(stage: Stage, handler: LoadedHandler, close_fds: Sequence[int]) -> None:
     """All but our own and those that the handlers' modules hold open."""
-    kept = {0, 1, 2, stage.control, stage.stacks}
-    kept.update(file.fd for file in handler.open_files if file.fd not in close_fds and file.still_open())
-    linux.close_all_but(sorted(kept))
+    kept: Sequence[int] = (0, 1, 2, *sorted((stage.control, stage.stacks)))
+    if handler.open_files:
+        theirs = (file.fd for file in handler.open_files if file.fd not in close_fds and file.still_open())
+        kept = sorted({*kept, *theirs})
+    linux.close_all_but(kept)
 
 
 # -- leaving ----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from mpfora.states import InvalidMessage, Message, Verb
 _LOOK_EVERY_S = 0.1
 #: poll() takes milliseconds in 31 bits
 _LONGEST_SLEEP_S = 86_400.0
+#: a process has one run, and so one condition is enough; made in the zygote, it costs the child nothing until it waits
+_changed = threading.Condition()
 
 
 class Orders:
@@ -39,7 +41,7 @@ class Orders:
         self.checkpoint_wanted = False
         self._channel = channel
         self._pulse = pulse
-        self._changed = threading.Condition()
+        self._changed = _changed
         #: a thread sleeps on the socket; the others leave it alone meanwhile, or that one would sleep on
         self._has_reader = False
         #: set while an event loop watches the socket; called for each Stop frame

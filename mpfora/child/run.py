@@ -5,11 +5,11 @@ Nothing here knows of processes; entry.py has prepared this one and ends it.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
 import traceback
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
 from mpfora import wire
@@ -85,7 +85,7 @@ def _call(handler: LoadedHandler, task: Task, ctx: Context, orders: Orders) -> A
     if handler.form is not Form.FUNCTION:
         return _run_class(handler, task, ctx, orders)
     value = handler.target(task, ctx)
-    if not inspect.iscoroutine(value):
+    if not isinstance(value, CoroutineType):
         return value
     try:
         return run_coroutine(value, orders)
