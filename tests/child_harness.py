@@ -129,6 +129,8 @@ class Child:
         self.stacks = os.memfd_create("stacks")
         if before_start is not None:
             before_start(self)
+        #: what this test process had before (a server of the session) is none of the child's
+        self._before = {p.pid for p in psutil.Process().children(recursive=True)}
         was_subreaper = linux.is_child_subreaper()
         linux.set_child_subreaper(True)
         self._was_subreaper = was_subreaper
@@ -271,7 +273,7 @@ class Child:
 
     def _descendants(self) -> list[psutil.Process]:
         found = psutil.Process().children(recursive=True)
-        return [p for p in found if p.pid != self.pid]
+        return [p for p in found if p.pid != self.pid and p.pid not in self._before]
 
     def __enter__(self) -> Child:
         return self

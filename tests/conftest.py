@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+# Tests fork children that never use gRPC from a process that may be using it: its own fork handlers would only get in
+# their way, and abort them.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 import pytest
 from etcd_server import EtcdServer
+
+#: modules with real nodes, real etcd under faults, or whole programs; --quick leaves them out
+_THOROUGH = ("test_node", "test_zoo", "test_faults", "test_outages", "test_demo", "test_embedded", "test_examples",
+             "test_etcd", "test_consumer", "test_cli", "test_client", "test_failover")  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that are marked as long, too")
-    """--seeds N: how many lives tests/property/test_cluster.py runs."""
-    parser.addoption("--seeds", type=int, default=800, help="lives of the simulated cluster")
+    parser.addoption("--quick", action="store_true", help="leave out what starts real nodes or breaks real servers")
+    parser.addoption("--seeds", type=int, default=800, help="lives of the simulated cluster (property/test_cluster.py)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        thorough = [item for item in items if item.path.name.startswith(_THOROUGH)]
+        config.hook.pytest_deselected(items=thorough)
+        items[:] = [item for item in items if not item.path.name.startswith(_THOROUGH)]
     if not config.getoption("--long"):
         for item in items:
             if item.get_closest_marker("long") is not None:
