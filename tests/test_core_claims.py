@@ -451,3 +451,30 @@ def test_a_suspected_node_that_cannot_run_anything_keeps_still_until_it_can() ->
 def test_a_command_in_the_namespace_does_not_disturb_what_it_does_not_concern() -> None:
     story = Story()
     assert story.task_command("nobody", Message.kill()) == []
+
+
+# -- hanging nodes, this one and others -----------------------------------------------------------
+
+
+def test_one_claim_at_a_time_says_that_a_node_has_missed_its_own() -> None:
+    """The first shows that it hangs, and then all that it was to claim is given to others at once."""
+    story = Story(max_tasks=0)
+    story.put(MemberPut(member("n2", capacity=None, weight=100.0)))
+    story.put(*[TaskPut(f"t{n}") for n in range(5)])
+    late = story.wait(1.1)
+    assert [len(step.claims) for step in late if isinstance(step, do.ClaimTasks)] == [1]
+    ((task_id, missed),) = late[0].claims  # type: ignore[union-attr]
+    assert missed == "n2"
+    story.tell(story.won(task_id))
+    at_once = story.put(OwnerPut(task_id, "n1", story.fences[task_id], "n2"))
+    assert [len(step.claims) for step in at_once if isinstance(step, do.ClaimTasks)] == [4]
+    assert all(missed is None for step in at_once if isinstance(step, do.ClaimTasks) for _, missed in step.claims)
+
+
+def test_a_node_that_slept_reads_the_old_news_before_it_claims_anything() -> None:
+    story = Story()
+    story.boot_s += 8
+    assert story.put(TaskPut("t")) == []
+    assert story.put(OwnerPut("t", "n2", story.revision + 1)) == []
+    assert story.put(TaskPut("u")) == []
+    assert story.wait(0.3) == [claims("u")]

@@ -19,6 +19,9 @@ from mpfora.supervisor.timers import Timers
 
 #: how long a designee has, and each next node after it
 LATE_S = 1.0
+#: between two claims that say that one node has missed a task: the first may show that it hangs, and then all that it
+#: was to claim is given to others
+ACCUSE_AGAIN_S = 0.25
 #: before a claim whose answer was lost is asked for again
 ASK_AGAIN_S = 0.3
 #: before a task that the balancer refused is put to it again
@@ -30,11 +33,12 @@ BATCH = 60
 @dataclass(frozen=True, slots=True)
 class Flight:
     """A claim under way. changed: the task's last revision when it was sent; active: it will need a process; void: the
-    session under which it was sent is gone."""
+    session under which it was sent is gone; missed: the node that it says has missed the task."""
 
     changed: int
     active: bool
     void: bool = False
+    missed: str | None = None
 
 
 class Claims:
@@ -116,6 +120,7 @@ class Claims:
             if not self._is_too_early(task_id, now_s):
                 self._eager[task_id] = None
         chosen: list[tuple[str, str | None]] = []
+        accused = {flight.missed for flight in self.in_flight.values()}
         for task_id in list(self._eager):
             task = self._mirror.tasks.get(task_id)
             if task is None or mine(task_id) or self._settled(task) or task_id in self.in_flight:
@@ -124,13 +129,18 @@ class Claims:
             if not task.resting and rooms < 1:
                 continue
             del self._eager[task_id]
+            missed = self._missed(task)
+            if missed is not None and missed in accused:
+                self._timers.set(task_id, now_s + ACCUSE_AGAIN_S)
+                continue
             if not may_claim(task):
                 self._timers.set(task_id, now_s + REFUSED_S)
                 continue
             if not task.resting:
                 rooms -= 1
-            self._sent(task)
-            chosen.append((task_id, self._missed(task)))
+            accused.add(missed)
+            self._sent(task, missed)
+            chosen.append((task_id, missed))
         return chosen
 
     def forget_all(self) -> None:
@@ -141,8 +151,8 @@ class Claims:
     def wake_at(self) -> float | None:
         return self._timers.next()
 
-    def _sent(self, task: TaskView) -> None:
-        self.in_flight[task.id] = Flight(task.changed, not task.resting)
+    def _sent(self, task: TaskView, missed: str | None = None) -> None:
+        self.in_flight[task.id] = Flight(task.changed, not task.resting, missed=missed)
 
     def _settled(self, task: TaskView) -> bool:
         """Another owns it, or it was lost and has not changed since."""

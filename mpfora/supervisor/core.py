@@ -41,6 +41,8 @@ RECONCILE_S = 5.0
 ADRIFT_S = 0.5
 #: between two publications of progress while somebody reads
 PROGRESS_S = 1.0
+#: a node that is woken so much too late has old news to read, and claims nothing while it does
+GAP_S, CATCH_UP_S = 0.5, 0.25
 
 Absorber = Callable[[Any, ev.Now], list[do.Command]]
 
@@ -72,6 +74,9 @@ class Core:
         self._adrift_at_s = 0.0
         #: others may suspect this node
         self._in_doubt = False
+        #: when it asked to be woken, and until when it reads old news
+        self._planned_s: float | None = None
+        self._reading_until_s = 0.0
         self._exited = False
         #: what it exits with in the end
         self._exit = do.Exit(0)
@@ -106,6 +111,8 @@ class Core:
         KeyError."""
         if self._exited:
             return []
+        if self._planned_s is not None and now.boot_s > self._planned_s + GAP_S:
+            self._reading_until_s = now.boot_s + CATCH_UP_S
         steps = self._absorbers[type(event)](event, now)
         if not any(isinstance(step, do.Exit) for step in steps):
             steps += self._decide(now)
@@ -116,7 +123,7 @@ class Core:
         """The boot time at which a Tick is wanted, at the latest."""
         times = (
             self.holdings.wake_at(),
-            self.claims.wake_at() if self._may_claim(now) and self._is_member() else None,
+            self._claims_wake_at() if self._may_claim(now) and self._is_member() else None,
             self.session.wake_at(now.boot_s),
             self.moves.wake_at() if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
@@ -125,7 +132,12 @@ class Core:
             self._progress_at_s,
             self._adrift_at_s if self._is_held(now) and self._claimable_adrift() else None,
         )
-        return min((at for at in times if at is not None), default=None)
+        self._planned_s = min((at for at in times if at is not None), default=None)
+        return self._planned_s
+
+    def _claims_wake_at(self) -> float | None:
+        at = self.claims.wake_at()
+        return None if at is None else max(at, self._reading_until_s)
 
     # -- absorb: the node -----------------------------------------------------------------------------
 
@@ -430,7 +442,9 @@ class Core:
 
     def _decide_claims(self, now: ev.Now) -> list[do.Command]:
         me = self.mirror.members.get(self.settings.name)
-        if me is None or not self.claims.any_due(now.boot_s) or not self._may_claim(now):
+        if me is None or now.boot_s < self._reading_until_s or not self.claims.any_due(now.boot_s):
+            return []
+        if not self._may_claim(now):
             return []
         view = self.views.of_nodes()
 
