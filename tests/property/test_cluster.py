@@ -45,6 +45,7 @@ def run_one(seed: int, profile: str) -> runner.Verdict:
     return runner.run(seed, profile=profile)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("probe", probes.PROBES)
 def test_whatever_is_lost_and_whenever_a_node_dies_it_ends_well(probe: str) -> None:
     """Each request in turn is lost, or its reply, and each event in turn is the last of its node."""
