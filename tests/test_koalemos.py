@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -13,14 +12,26 @@ import pytest
 
 from mpfora import Message, testing
 from mpfora.koalemos import MOST_TAIL, Program, run
+from mpfora.testing.benches import Benches
 
+pytest_plugins = ["mpfora.testing.plugin"]
 PYTHON = sys.executable
 
 
+@pytest.fixture(autouse=True)
+def _bench(handler_bench: Benches) -> None:
+    """One zygote for all of these."""
+    global bench
+    bench = handler_bench
+
+
+bench: Benches
+
+
 def conduct(*args: str, **options: Any) -> testing.TestRun:
-    names = ("steps", "stop_timeout", "stall_timeout", "stall_by", "task_id", "attempt", "timeout")
+    names = ("steps", "stop_timeout", "stall_timeout", "stall_by", "task_id", "attempt", "timeout", "kept")
     ours = {name: options.pop(name) for name in names if name in options}
-    return testing.run(run, {"args": list(args), **options}, **ours)
+    return (bench if ours.pop("kept", True) else testing.run)(run, {"args": list(args), **options}, **ours)
 
 
 def shell(script: str, **options: Any) -> testing.TestRun:
@@ -89,8 +100,8 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOALEMOS_GONE", "gone")
     script = 'echo "$KOALEMOS_KEPT/$KOALEMOS_GONE/$NEW/$MPFORA_TASK/$MPFORA_ATTEMPT/$MPFORA_FENCE"'
     env = {"KOALEMOS_GONE": None, "NEW": "new"}
-    assert shell(script, env=env, task_id="t1", attempt=3).result["output"] == "kept//new/t1/3/1\n"
-    assert shell(script, env=env, clean_env=True).result["output"] == "//new/test/1/1\n"
+    assert shell(script, env=env, task_id="t1", attempt=3, kept=False).result["output"] == "kept//new/t1/3/1\n"
+    assert shell(script, env=env, clean_env=True, kept=False).result["output"] == "//new/test/1/1\n"
 
 
 def test_folder_and_standard_input(tmp_path: Path) -> None:
@@ -250,7 +261,3 @@ def test_props_that_cannot_be_meant(props: dict[str, Any], problem: str) -> None
 
 def test_settings_of_the_task_stand_beside_them() -> None:
     assert shell("true", handler="run", labels={"gpu": "yes"}, retry={"max_errors": 2}).cause == "completed"
-
-
-def test_the_tests_leave_nothing() -> None:
-    assert [p for p in psutil.Process(os.getpid()).children(recursive=True) if "sleep" in p.name()] == []

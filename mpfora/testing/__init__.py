@@ -11,13 +11,17 @@ ends with the cause that it would have on a node. `steps` do to it what a cluste
 a checkpoint, take the claim away.
 """
 
+from mpfora.handler_spec import HandlerSpecError
 from mpfora.outcome import Cause
+from mpfora.supervisor.zygote import HandlerImportError
 from mpfora.testing.bench import HandlerBench, TestRun, run
 from mpfora.testing.steps import Progress, Step, ask_checkpoint, beats, lose_claim, printed, saved, stop
 
 __all__ = [
     "Cause",
     "HandlerBench",
+    "HandlerImportError",
+    "HandlerSpecError",
     "Progress",
     "Step",
     "TestRun",

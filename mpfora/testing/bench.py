@@ -14,10 +14,12 @@ from mpfora.handler_spec import spec_of
 from mpfora.handlers import HandlerSettings
 from mpfora.model import Usage, check_name
 from mpfora.outcome import Cause, Outcome
+from mpfora.retry import Retry
 from mpfora.states import Message
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.commands import RunLimits
 from mpfora.supervisor.zygote import HandlerImportError, Zygote
+from mpfora.task_settings import parse_task_settings
 from mpfora.testing.steps import Deed, Progress, Step
 
 #: how often the steps' conditions are looked at
@@ -106,7 +108,7 @@ class HandlerBench:
         timeout: float = 60.0,
     ) -> TestRun:
         """As the function `run`, in this bench's zygote."""
-        own = self._settings
+        own = parse_task_settings(props or {}).over(self._settings, Retry())
         limits = RunLimits(
             stop_timeout or own.stop_timeout_s or 10.0,
             stall_timeout or own.stall_timeout_s,
@@ -235,7 +237,7 @@ def run(handler: str | Callable[..., Any], props: Mapping[str, Any] | None = Non
     handler       "module:attribute", or a function or class at the top level of a module (of the test module, too)
     steps         what is done to it: stop(), ask_checkpoint(), lose_claim(), each with `when`
     task_id, checkpoint, attempt   what it finds in task.id, ctx.checkpoint, ctx.attempt
-    stop_timeout, stall_timeout, stall_by, memory_limit   over what its @handler declares
+    stop_timeout, stall_timeout, stall_by, memory_limit   over what its props and its @handler declare
     timeout       seconds after which it is killed, and TimeoutError raised with its stacks (60)
 
     Raises HandlerSpecError and HandlerImportError for a handler that a fresh interpreter cannot import. Not to be
