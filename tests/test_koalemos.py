@@ -167,7 +167,7 @@ def test_it_is_asked_to_stop_and_the_task_does_what_was_asked() -> None:
 def test_one_that_finishes_what_it_does_may_complete() -> None:
     script = "trap 'echo done' INT; echo ready; sleep 60 & wait; exit 0"
     steps = [testing.stop(when=testing.printed("ready"))]
-    options = {"stop_signal": "SIGINT", "completes_when_stopped": True}
+    options = {"stop_signal": "SIGINT", "completes_when_stopped": True, "stop_timeout": 1.0}
     assert shell(script, steps=steps, **options).cause == "completed"
     assert shell("trap 'exit 1' TERM; echo ready; sleep 60 & wait", steps=steps, **options | {"stop_signal": "SIGTERM"}
                  ).cause == "released"  # fmt: skip
