@@ -32,6 +32,7 @@ from mpfora.supervisor.mirror import Mirror, TaskView, Touched
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.posture import Posture, Shutdown
 from mpfora.supervisor.session import Membership, Session
+from mpfora.supervisor.told import Told
 from mpfora.supervisor.views import Views
 from mpfora.supervisor.zygote_care import ZygoteCare
 
@@ -63,6 +64,7 @@ class Core:
         self.posture = Posture(settings, host, pid, created)
         self.claims = Claims(settings.name, self.mirror, self.designations, settings.claim_grace_s)
         self.holdings = Holdings(settings, self.mirror, rng)
+        self.told = Told()
         self.moves = Moves(settings.moves_per_minute, settings.rejoin_grace_s)
         self.views = Views(settings.name, self.mirror, self.designations, self.moves)
         self.counts = Counts()
@@ -241,6 +243,8 @@ class Core:
         assigned = self.designations.fold(touched)
         self.claims.look_at({**touched.tasks, **assigned}, now.boot_s)
         steps = self.holdings.compare(touched.tasks)
+        if touched.reset:
+            self.told.keep_only(touched.malformed)
         for bad in touched.malformed:
             steps += self._malformed(bad)
         for command in sorted(touched.node_commands, key=lambda command: command.revision):
@@ -263,8 +267,9 @@ class Core:
             self._in_doubt = True
 
     def _malformed(self, bad: Malformed) -> list[do.Command]:
-        """Said, and deleted where it is a command for this node; one for a task is deleted by whoever owns it."""
-        steps: list[do.Command] = [do.Say("warning", f"ignored {bad.key!r} in the store: {bad.problem}")]
+        """Said once, and deleted where it is a command for this node; one for a task is deleted by whoever owns it."""
+        said = do.Say("warning", f"ignored {bad.key!r} in the store: {bad.problem}")
+        steps: list[do.Command] = [said] if self.told.is_new(bad) else []
         if bad.node == self.settings.name and bad.key_id is not None:
             steps.append(do.TakeNodeCommand(bad.node, bad.key_id))
         return steps
