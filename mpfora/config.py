@@ -42,6 +42,8 @@ class Settings:
 
     handlers   as typed: "primes:count" or "train=jobs.train:run"
     max_tasks  0: no limit
+    save_every_s    between two writes of a running task's checkpoint at least; what is saved more often waits, and the
+               last is always written
     claim_grace_s   how long a claim that vanished uncleanly is left alone, since its process may be dying
     weight     its share of the tasks beside other nodes'; None: by max_tasks
     moves_per_minute   the most tasks that are given to other nodes for the balance within a minute
@@ -63,6 +65,7 @@ class Settings:
     stall_by: str = "beats"
     memory_limit: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    save_every_s: float = 1.0
     claim_grace_s: float = 1.0
     weight: float | None = None
     moves_per_minute: int = 600
@@ -81,6 +84,7 @@ class Settings:
             ("--lease-ttl", self.lease_ttl_s),
             ("--stop-timeout", self.stop_timeout_s),
             ("--stall-timeout", self.stall_timeout_s),
+            ("--save-every", self.save_every_s),
         ):
             if seconds is not None and not math.isfinite(seconds):
                 raise SettingsError(option, f"{seconds} is no number of seconds")

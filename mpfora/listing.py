@@ -232,6 +232,8 @@ class Reasons:
             return "whose claim it is cannot be read: delete the owner key if no node runs it"
         if node not in self._picture.members:
             return f"node {node} owns it and is gone: the claim ends with its lease"
+        if (held := _named(self._live.get(node, {}).get(task_id, {}), "hold")) is not None:
+            return f"node {node} holds it: {held}"
         if node not in self._live or task_id in self._live[node] or _is_resting(kept):
             return None
         return f"node {node} has claimed it and runs no process of it: not yet, or it holds it, as its log says"
@@ -242,7 +244,7 @@ def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None 
     kept, problem = _read_state(keys.state)
     node = _owner_node(keys)
     run = live.get(node, {}).get(task_id, {}) if node else {}
-    reason = None if reasons is None or problem else reasons.of(task_id, keys, kept)
+    reason = None if reasons is None else reasons.of(task_id, keys, kept)
     return TaskInfo(
         id=task_id,
         state=UNREADABLE if problem else _shown_state(kept, keys),

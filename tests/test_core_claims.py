@@ -305,7 +305,7 @@ def test_a_write_that_is_refused_when_the_process_is_gone_drops_the_slot() -> No
 
 
 def test_a_late_answer_to_a_former_claim_s_write_changes_nothing() -> None:
-    story = Story()
+    story = Story(save_every_s=0.0)
     story.hold()
     former = story.fences["t"]
     story.exits(RELEASED)

@@ -10,7 +10,7 @@ from mpfora.retry import Retry
 from mpfora.states import Message, State, TaskError, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.changes import MemberPut, OwnerGone, OwnerPut, StateGone, StatePut, TaskGone, TaskPut
+from mpfora.supervisor.changes import MemberPut, OwnerGone, OwnerPut, ReaderPut, StateGone, StatePut, TaskGone, TaskPut
 from mpfora.supervisor.zygote_care import AFTER_LOSS_S
 
 CALM = Retry(jitter=0)
@@ -178,7 +178,7 @@ def test_a_fault_that_a_go_node_left_is_answered_by_the_policy() -> None:
 
 
 def test_checkpoints_are_written_one_at_a_time_and_the_last_wins() -> None:
-    story = Story()
+    story = Story(save_every_s=0.0)
     story.hold()
     run = story.runs["t"]
     assert story.tell(ev.ChildSaved(run, "1")) == [story.keep(checkpoint_json="1")]
@@ -186,6 +186,32 @@ def test_checkpoints_are_written_one_at_a_time_and_the_last_wins() -> None:
     assert story.tell(ev.ChildSaved(run, "3")) == []
     assert story.settled() == [story.keep(checkpoint_json="3")]
     assert story.settled() == []
+
+
+def test_what_is_saved_too_often_is_written_once_a_second() -> None:
+    story = Story()
+    story.hold()
+    written = []
+    for n in range(100):
+        written += story.tell(ev.ChildSaved(story.runs["t"], str(n)))
+        written += story.settled() + story.wait(0.05)
+    saved = [step.update.checkpoint_json for step in written if isinstance(step, do.Keep)]
+    assert saved[0] == "0", "the first one at once"
+    assert len(saved) == 5
+    assert story.settled() + story.wait(1.0) == [story.keep(checkpoint_json="99")], "and the last one surely"
+
+
+@pytest.mark.parametrize("outcome", [HUNG, CRASHED, RELEASED, RESULT_42], ids=["killed", "crashed", "left", "done"])
+def test_a_checkpoint_that_waits_is_written_with_the_end(outcome: Outcome) -> None:
+    story = Story()
+    story.hold()
+    story.wait(2)
+    story.tell(ev.ChildSaved(story.runs["t"], "1"))
+    story.settled()
+    assert story.tell(ev.ChildSaved(story.runs["t"], "2")) == []
+    (step,) = story.exits(outcome)
+    assert isinstance(step, do.Keep | do.Release | do.Finish)
+    assert step.update.checkpoint_json == "2"
 
 
 def test_the_next_run_gets_the_last_checkpoint() -> None:
@@ -202,8 +228,8 @@ def test_a_checkpoint_that_the_store_does_not_take_is_dropped_and_the_run_goes_o
     story.hold()
     story.tell(ev.ChildSaved(story.runs["t"], "huge"))
     assert story.tell(ev.SettleRejected("t", story.fences["t"], "too large")) == []
-    assert story.heard("cannot be written: too large")
-    assert story.tell(ev.ChildSaved(story.runs["t"], "2")) == [story.keep(checkpoint_json="2")]
+    assert story.heard("a checkpoint of 4 bytes (the one before is kept) cannot be written: too large")
+    assert story.tell(ev.ChildSaved(story.runs["t"], "2")) + story.wait(1) == [story.keep(checkpoint_json="2")]
 
 
 def test_a_result_that_the_store_does_not_take_is_an_error_of_the_task() -> None:
@@ -224,6 +250,7 @@ def test_a_state_that_the_store_never_takes_is_given_back_slowly_and_never_done(
     assert kinds(story.tell(rejected)) == ["Keep"]
     assert kinds(story.tell(rejected)) == ["Keep"]
     assert story.tell(rejected) == []
+    assert story.core.holdings.holds() == (("t", "its state cannot be written: no"),)
     assert story.wait(5) == [story.release()]
     assert story.tell(rejected) == []
     assert story.wait(5) == [story.release()]
@@ -251,6 +278,7 @@ def test_a_task_whose_state_cannot_be_read_is_held_and_neither_run_nor_done() ->
     assert story.heard("held and not run, its state cannot be read: state: no JSON")
     assert story.wait(10_000) == []
     assert story.holds() == ["t"]
+    assert story.put(ReaderPut("r")) == [do.PublishProgress((), (("t", "its state cannot be read: state: no JSON"),))]
 
 
 @pytest.mark.parametrize("change", [StatePut("t", State.RUNNABLE), StateGone("t")], ids=["put", "deleted"])
@@ -323,6 +351,7 @@ def test_suspects_are_run_one_at_a_time_and_the_accused_alone_until_it_has_convi
     lose_zygote(story, "a", "b", "c")
     story.wait(1)
     assert running(story) == ["a"], "for ten seconds"
+    assert [task_id for task_id, why in story.core.holdings.holds() if "waits until" in why] == ["b", "c"]
     story.wait(9.5)
     assert running(story) == ["a"]
     story.wait(0.5)

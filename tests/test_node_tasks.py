@@ -6,7 +6,7 @@ import signal
 import time
 
 from etcd_server import EtcdServer
-from node import Site
+from node import Site, until
 from processes import no_processes_left  # noqa: F401
 
 from mpfora import Message
@@ -81,3 +81,21 @@ def test_each_run_is_in_the_history_also_one_that_was_lost_with_its_node(etcd: E
         assert site.get(site.layout.history("moved")) is None
         first.wait_empty()
         assert second.stop() == 0
+
+
+def test_a_state_that_cannot_be_read_is_held_and_said_and_run_when_it_is_mended(
+    etcd: EtcdServer, namespace: str
+) -> None:
+    with Site(etcd, namespace) as site:
+        site.put(site.layout.state("t"), "{broken")
+        site.put(site.layout.task("t"), "")
+        node = site.start("zoo:result")
+        site.wait_owner("t", "n1")
+        until(lambda: "cannot be read" in (site.client.task("t").reason or ""), "the reason is seen")
+        assert site.client.task("t").reason == "node n1 holds it: its state cannot be read: " + (
+            site.client.task("t").note or ""
+        )
+        node.wait_idle()
+        site.put(site.layout.state("t"), '{"state":"runnable"}')
+        assert site.wait_end("t").state == "completed"
+        assert node.stop() == 0

@@ -28,6 +28,7 @@ def ended(slot: Slot, outcome: Outcome, now: Now) -> None:
 def written(slot: Slot) -> bool:
     """The write under way was made. True: the claim is given back and the slot is over."""
     write, slot.writing, slot.writes_failed, slot.rejections = slot.writing, None, 0, 0
+    slot.trouble = ""
     if not isinstance(write, do.Keep):
         return True
     update = write.update
@@ -59,8 +60,10 @@ def rejected(slot: Slot, error: str, now: Now) -> None:
     ever, slowly."""
     write, slot.writing, slot.unsaved = slot.writing, None, None
     if isinstance(write, do.Keep) and write.update.state is None:
+        slot.trouble = ""
         return
     slot.rejections += 1
+    slot.trouble = f"its state cannot be written: {error}"[:1000]
     if slot.outcome is not None and slot.rejections <= 2:
         slot.outcome = Outcome(Cause.RAISED, error=f"what the run left cannot be written: {error}"[:1000])
     else:

@@ -79,9 +79,10 @@ class Publish:
 @dataclass(frozen=True, slots=True)
 class PublishProgress:
     """-> Attempted. Rows of task id, run, attempt and the wall time it started; the effect adds what the slots
-    say."""
+    say. holds: (task id, why it is held and does not run)."""
 
     rows: tuple[tuple[str, int, int, float], ...]
+    holds: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -430,6 +430,7 @@ class Core:
             stop_all="the store does not answer" if asking else "",
             kill_all=self.posture.shutdown is Shutdown.AT_ONCE,
             trials=self.holdings.trials,
+            save_every_s=self.settings.save_every_s,
         )
 
     def _rooms(self) -> float:
@@ -472,7 +473,7 @@ class Core:
         slots = self.holdings.slots.values()
         running = [slot for slot in slots if slot.process is not Process.NONE]
         rows = tuple((s.task_id, s.run, s.state.attempt + 1, s.started_wall_s) for s in running)
-        return [do.PublishProgress(rows)]
+        return [do.PublishProgress(rows, self.holdings.holds())]
 
     def _decide_exit(self, now: ev.Now) -> list[do.Command]:
         if self.session.membership in (Membership.LEAVING, Membership.LEFT, Membership.JOINING):

@@ -169,6 +169,8 @@ class Effects:
             if usage is not None:
                 row |= {"cpu_s": round(usage.cpu_s, 2), "rss": usage.rss}
             rows[task_id] = row
+        for task_id, why in command.holds:
+            rows[task_id] = {**rows.get(task_id, {}), "hold": why}
         return await self._attempt("progress", self._coordinator.publish_progress(rows))
 
     async def _close_session(self, command: do.CloseSession) -> ev.Event:

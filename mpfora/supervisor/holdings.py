@@ -20,7 +20,7 @@ from mpfora.states import State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.answers import ended, not_written, rejected, written
-from mpfora.supervisor.coordinator import Won
+from mpfora.supervisor.coordinator import Update, Won
 from mpfora.supervisor.lifecycle import Process, Site, Slot, advance, wake_at
 from mpfora.supervisor.mirror import Mirror, TaskView
 from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion
@@ -58,6 +58,21 @@ class Holdings:
         for task_id in self._dirty:
             self._note_rest(task_id)
         return self._settings.capacity - (len(self.slots) - len(self._resting))
+
+    def holds(self) -> tuple[tuple[str, str], ...]:
+        """(task id, why) of each that is held and does not do what its state says. Walks all slots: for people who
+        look."""
+        found = ((slot.task_id, self._why_held(slot)) for slot in self.slots.values())
+        return tuple((task_id, why) for task_id, why in found if why)
+
+    def _why_held(self, slot: Slot) -> str:
+        if slot.hold:
+            return f"its state cannot be read: {slot.hold}"
+        if slot.trouble:
+            return slot.trouble
+        if self.trials.waits(slot.task_id):
+            return "it waits until it is found out which task takes the zygote of this node down"
+        return ""
 
     def wake_at(self) -> float | None:
         times = (self._timers.next(), self.trials.wake_at())
@@ -189,7 +204,7 @@ class Holdings:
         if slot.adrift:
             return []
         slot.adrift, self._adrift[slot.task_id] = True, None
-        slot.writing = slot.write_again_s = None
+        slot.writing, slot.write_again_s, slot.save_again_s = None, None, 0.0
         return [do.Say("warning", "the claim has ended; it runs on and is claimed again", slot.task_id)]
 
     def claim_denied(self, task_id: str) -> list[do.Command]:
@@ -244,14 +259,16 @@ class Holdings:
         if slot is None:
             return []
         not_written(slot, now)
+        slot.trouble = f"{_what(slot)} is not written yet: {event.error}"
         return [do.Say("warning", f"not written yet, trying again: {event.error}", event.task_id)]
 
     def rejected(self, event: ev.SettleRejected, now: ev.Now) -> list[do.Command]:
         slot = self._writer(event.task_id, event.fence)
         if slot is None:
             return []
+        text = f"{_what(slot)} cannot be written: {event.error}"
         rejected(slot, event.error, now)
-        return [do.Say("error", f"cannot be written: {event.error}", event.task_id)]
+        return [do.Say("error", text, event.task_id)]
 
     # -- processes ------------------------------------------------------------------------------------
 
@@ -333,6 +350,16 @@ class Holdings:
             own.stall_by or node.stall_by,
             own.memory_limit or node.memory_limit,
         )
+
+
+def _what(slot: Slot) -> str:
+    """What the write under way is to keep, for the log."""
+    update = Update() if slot.writing is None else slot.writing.update
+    if update.state is not None:
+        return "its state"
+    if update.checkpoint_json is not None:
+        return f"a checkpoint of {len(update.checkpoint_json.encode()):,} bytes (the one before is kept)"
+    return "its release"
 
 
 def _hear(slot: Slot, task: TaskView) -> list[do.Command]:

@@ -62,7 +62,9 @@ class Slot:
     outcome           how the last run ended, until it is in the state
     verdict           what that says of the task if its zygote was lost
     unsaved           the newest checkpoint that is not written yet
+    save_again_s      boot time before which no further one is written while it runs
     writing           the write under way, or to be repeated at write_again_s
+    trouble           why what is to be kept of it is not written, "" if it is
     writes_failed, rejections   answers that nobody knows, and refusals for good, since the last write that was made
     dumping           it was told to be killed with a dump of its stacks, which takes a moment
     not_before_s      boot time before which it is not started
@@ -95,10 +97,12 @@ class Slot:
     hold: str = ""
     outcome: Outcome | None = None
     unsaved: str | None = None
+    save_again_s: float = 0.0
     writing: Write | None = None
     write_again_s: float | None = None
     writes_failed: int = 0
     rejections: int = 0
+    trouble: str = ""
     dumping: bool = False
     not_before_s: float = 0.0
     zygote_losses: int = 0
@@ -149,6 +153,7 @@ class Site:
     rooms     how many more tasks may be active
     stop_all  why every process is to be asked to stop; "" if none
     kill_all  every process is to be killed at once (a second signal)
+    save_every_s  between two writes of one running task's checkpoint
     trials    who may be started while it is found out which task takes zygotes down
     """
 
@@ -159,6 +164,7 @@ class Site:
     rooms: float
     stop_all: str = ""
     kill_all: bool = False
+    save_every_s: float = 0.0
     next_run: int = 1
     trials: Trials = field(default_factory=Trials)
 
@@ -185,6 +191,8 @@ def advance(slot: Slot, site: Site) -> list[do.Command]:
 def wake_at(slot: Slot, site: Site) -> float | None:
     """Boot time at which `advance` has something to do by itself."""
     times = [at for at in (slot.kill_at_s, slot.write_again_s) if at is not None]
+    if slot.process is not Process.NONE and slot.is_held and slot.writing is None and slot.unsaved is not None:
+        times.append(slot.save_again_s)
     if slot.process is Process.NONE and slot.writing is None:
         if slot.state.state is State.SLEEPING and slot.state.until is not None:
             times.append(site.now.boot_s + max(0.0, slot.state.until - site.now.wall_s))
@@ -264,7 +272,7 @@ def ends_a_run(message: Message) -> bool:
 def _settle(slot: Slot, site: Site) -> list[do.Command]:
     """The next write or fork; the order of the cases is the order of their urgency."""
     if slot.process is not Process.NONE:
-        return _settle_running(slot)
+        return _settle_running(slot, site)
     if slot.outcome is not None:
         return _conclude(slot, site)
     if slot.cut_short:
@@ -288,14 +296,15 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
     return []
 
 
-def _settle_running(slot: Slot) -> list[do.Command]:
+def _settle_running(slot: Slot, site: Site) -> list[do.Command]:
     command = slot.command
     if command is not None and not _is_valid(slot, command):
-        return _drop(slot, command) + _settle_running(slot)
+        return _drop(slot, command) + _settle_running(slot, site)
     if command is not None and _can_be_taken(slot, command.message):
         ask = [do.AskCheckpoint(slot.run)] if command.message.verb is Verb.CHECKPOINT else []
-        return [*ask, _take(slot, command), *_settle_running(slot)]
-    if slot.unsaved is not None:
+        return [*ask, _take(slot, command), *_settle_running(slot, site)]
+    if slot.unsaved is not None and site.now.boot_s >= slot.save_again_s:
+        slot.save_again_s = site.now.boot_s + site.save_every_s
         return _write(slot, do.Keep(slot.claim, Update(checkpoint_json=slot.unsaved)))
     return []
 

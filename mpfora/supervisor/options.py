@@ -169,6 +169,13 @@ _OPTIONS = (
         help="What counts as life for --stall-timeout: beats, or any CPU time of the task's process tree.",
     ),
     _option(
+        "--save-every",
+        type=duration,
+        default=1.0,
+        show_default="1s",
+        help="Checkpoints that a running task saves more often than that are written together: the last of them.",
+    ),
+    _option(
         "--memory-limit",
         type=size,
         default=None,
@@ -232,6 +239,7 @@ def make_settings(namespace: str, handlers: tuple[str, ...], options: Mapping[st
         stall_timeout_s=options["stall_timeout"],
         stall_by=options["stall_by"],
         memory_limit=options["memory_limit"],
+        save_every_s=options["save_every"],
         labels=parse_labels(options["label"]),
         weight=options["weight"],
         moves_per_minute=options["moves_per_minute"],
