@@ -48,7 +48,7 @@ def until(look: Callable[[], T], what: str | Callable[[], str], limit_s: float =
             return found
         if time.monotonic() > ends:
             raise AssertionError(f"not within {limit_s:g} s: {what() if callable(what) else what}")
-        time.sleep(0.02)
+        time.sleep(0.03)
 
 
 def is_alive(pid: int) -> bool:
@@ -174,7 +174,8 @@ class Node:
     def _until_titled(self, begin: str) -> int:
         def look() -> list[int]:
             assert self.process.poll() is None, f"the node has ended:\n{self.log.text()[-8000:]}"
-            return [stat.pid for stat in self.tree() if title(stat.pid).startswith(begin)]
+            below = Snapshot(processes.processes()).tree(self.pid)
+            return [stat.pid for stat in below if not stat.is_zombie and title(stat.pid).startswith(begin)]
 
         return until(look, lambda: f"a process {begin!r}:\n{self._shown()}\n{self.log.text()[-8000:]}")[0]
 
