@@ -249,16 +249,26 @@ def test_nodes_that_take_nothing_are_not_designated(fields: dict[str, bool]) -> 
 
 
 @pytest.mark.parametrize(
-    "change",
-    [MemberGone("b"), MemberPut(member("b", frozen=True)), MemberPut(member("b", draining=True))],
+    ("change", "looked_at"),
+    [(MemberGone("b"), 5), (MemberPut(member("b", frozen=True)), 10), (MemberPut(member("b", draining=True)), 10)],
     ids=["left", "frozen", "draining"],
 )
-def test_what_a_node_did_not_claim_before_it_left_goes_to_others(change: Change) -> None:
+def test_what_a_node_did_not_claim_before_it_left_goes_to_others(change: Change, looked_at: int) -> None:
     fold = Fold(A, B)
     fold.submit(*ids(10))
     moved = fold.put(change)
     assert set(fold.books.designee.values()) == {"a"}
-    assert len(moved) == 10, "all are looked at again"
+    assert len(moved) == looked_at, "a record that is put makes all be looked at again"
+
+
+def test_a_node_that_goes_takes_no_task_from_the_designee_that_is_claiming_it() -> None:
+    fold = Fold(*[member(f"n{n}") for n in range(5)])
+    fold.submit(*ids(40))
+    before = dict(fold.books.designee)
+    fold.put(MemberGone("n0"))
+    kept = {task_id: node for task_id, node in before.items() if node != "n0"}
+    assert kept.items() <= fold.books.designee.items()
+    assert len(fold.books.designee) == 40
 
 
 def test_a_node_that_joins_gets_its_share_of_what_is_unowned() -> None:
@@ -352,9 +362,10 @@ def test_what_a_suspect_was_to_claim_goes_to_others_at_once() -> None:
     fold = Fold(A, B)
     fold.submit(*ids(10))
     victim = next(task_id for task_id, node in fold.books.designee.items() if node == "a")
+    was_to_claim = {task_id for task_id, node in fold.books.designee.items() if node == "a"}
     moved = fold.claim(victim, "b", missed="a")
     assert set(fold.books.designee.values()) == {"b"}
-    assert set(moved) == set(ids(10)) - {victim}
+    assert set(moved) == was_to_claim - {victim}
 
 
 def test_a_miss_counts_only_of_the_present_designee() -> None:

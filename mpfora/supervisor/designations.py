@@ -135,7 +135,9 @@ class Designations:
         promised: dict[str, None] = {}
         for task_id in touched.tasks:
             self._place(task_id, self._mirror.tasks.get(task_id), promised)
-        undone = self._start_over() if touched.members else {}
+        undone: dict[str, None] = {}
+        if touched.members:
+            undone = self._start_over() if touched.touched_members or touched.reset else self._take_back()
         return undone | promised | self._assign(everywhere=touched.members)
 
     def load(self, node: str) -> Load:
@@ -278,14 +280,26 @@ class Designations:
         self._fresh[kind] = None
 
     def _start_over(self) -> dict[str, None]:
-        """Designate every unowned task anew, in an order that does not depend on what a node saw before."""
+        """A record was put: designate every unowned task anew, in an order that does not depend on what a node saw
+        before."""
         undone = dict.fromkeys(self.designee)
-        unowned = [*undone, *self.waiting()]
+        self._queue_anew([*undone, *self.waiting()])
+        return undone
+
+    def _take_back(self) -> dict[str, None]:
+        """A node went, or is a suspect: what it was to claim is others'. Claims that others have under way are not
+        crossed by that."""
+        members = self._mirror.members
+        live = {name for name, member in members.items() if self.is_live(member)}
+        undone = {task_id: None for task_id, node in self.designee.items() if node not in live}
+        self._queue_anew(list(undone))
+        return undone
+
+    def _queue_anew(self, unowned: list[str]) -> None:
         for task_id in unowned:
             self._drop(task_id)
         for task_id in sorted(unowned, key=lambda task_id: (zlib.crc32(task_id.encode()), task_id)):
             self._queue(task_id, kind_of(self._mirror.tasks[task_id]))
-        return undone
 
     def _assign(self, *, everywhere: bool) -> dict[str, None]:
         """Give waiting tasks to the least loaded nodes that can take them. Those that found nobody before are looked at

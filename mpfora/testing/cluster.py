@@ -95,7 +95,7 @@ class Cluster:
             call(*args)
         self.now = end
 
-    def settle(self, most_s: float = 3600.0) -> float:
+    def settle(self, most_s: float = 600.0) -> float:
         """Let time pass until no task has changed hands for a while. How many seconds it took from now until the last
         one did. Raises AssertionError if it never ends."""
         began = self.changed_at = self.now
