@@ -20,6 +20,7 @@ from mpfora.keys import Layout
 from mpfora.kv import StoreError, Txn, TxnResult, Unreachable
 from mpfora.listing import NodeInfo, TaskInfo, node_rows, task_rows
 from mpfora.looking import Looker
+from mpfora.outlook import PlannedMove, planned_moves, with_shares
 from mpfora.purging import Purged, Purger, Which
 from mpfora.states import Message
 from mpfora.submission import (
@@ -184,7 +185,13 @@ class AsyncClient:
     async def nodes(self) -> list[NodeInfo]:
         """The live nodes, by name."""
         with self._errors():
-            return node_rows(await self._looker.picture())
+            picture = await self._looker.picture()
+            return with_shares(node_rows(picture), picture)
+
+    async def planned_moves(self) -> list[PlannedMove]:
+        """What the nodes would move for the balance if they looked now, under the balancer `fair`."""
+        with self._errors():
+            return planned_moves(await self._looker.picture())
 
     async def follow(self, interval: float = 1.0) -> AsyncGenerator[tuple[list[NodeInfo], list[TaskInfo]], None]:
         """The nodes and tasks now, and again each `interval` seconds, for a live view."""

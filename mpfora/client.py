@@ -13,6 +13,7 @@ from mpfora.async_client import AsyncClient
 from mpfora.config import EtcdSettings
 from mpfora.errors import MpforaError, TaskExists
 from mpfora.listing import NodeInfo, TaskInfo
+from mpfora.outlook import PlannedMove
 from mpfora.purging import Purged
 from mpfora.states import Message
 from mpfora.submission import NewTask, Submitted
@@ -139,6 +140,10 @@ class Client:
     def nodes(self) -> list[NodeInfo]:
         """See AsyncClient.nodes."""
         return self._thread.run(self._client.nodes())
+
+    def planned_moves(self) -> list[PlannedMove]:
+        """See AsyncClient.planned_moves."""
+        return self._thread.run(self._client.planned_moves())
 
     def follow(self, interval: float = 1.0) -> Iterator[tuple[list[NodeInfo], list[TaskInfo]]]:
         """See AsyncClient.follow."""

@@ -98,7 +98,9 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """One live node. `started` is RFC 3339, as the node wrote it; capacity None: no limit; pid 0: it does not tell."""
+    """One live node. `started` is RFC 3339, as the node wrote it; capacity None: no limit; pid 0: it does not tell.
+
+    share  how many tasks it should hold beside the others; None: it takes part in no balance, and why says why not"""
 
     name: str
     host: str
@@ -110,6 +112,8 @@ class NodeInfo:
     labels: Mapping[str, str]
     started: str
     handlers: tuple[str, ...]
+    share: int | None = None
+    why: str = ""
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}

@@ -34,7 +34,7 @@ TASK_FIELDS = [
     "cause", "stack", "ended", "reason", "history",
 ]  # fmt: skip
 NODE_FIELDS = [
-    "name", "host", "pid", "tasks", "capacity", "frozen", "draining", "labels", "started", "handlers",
+    "name", "host", "pid", "tasks", "capacity", "frozen", "draining", "labels", "started", "handlers", "share", "why",
 ]  # fmt: skip
 
 
@@ -223,7 +223,7 @@ async def test_listings_in_a_pipe_and_as_json(cli: Cli, endpoint: str, namespace
         (member,) = parsed(await cli.ok_here("nodes", "--json"))
         assert list(member) == NODE_FIELDS
         assert (member["name"], member["tasks"], member["labels"], member["capacity"]) == ("n1", 1, {"zone": "a"}, 4)
-        assert re.search(r"^n1 +h1 +4711 +1 +4 +live +2026-11-24T10:00:00Z +zone=a +h$", await cli.ok("nodes"), re.M)
+        assert re.search(r"^n1 +h1 +4711 +1 +1 +4 +live +2026-11-24T10:00:00Z +zone=a +h$", await cli.ok("nodes"), re.M)
     assert "'nope': there is no such task" in await cli.fails(1, "task", "nope")
 
 
@@ -344,6 +344,26 @@ async def test_messages_that_nobody_carries_out(cli: Cli) -> None:
     assert written.value == b'{"message":"kill"}'
     assert "give --until TIME or --for S" in await cli.fails(2, "sleep", "p1")
     assert "'tomorrow' is no RFC 3339 time" in await cli.fails(2, "sleep", "p1", "--until", "tomorrow")
+
+
+async def test_balance_says_what_would_move_and_why(cli: Cli, endpoint: str, namespace: str) -> None:
+    async with (
+        fake_node(endpoint, namespace, handlers=("h",)) as n1,
+        fake_node(endpoint, namespace, "n2", handlers=("h",)),
+        fake_node(endpoint, namespace, "n3", handlers=("h",), frozen=True),
+    ):
+        assert await cli.ok_here("balance", "--dry-run") == "nothing would move\n"
+        for task_id in ("a", "b", "c"):
+            await cli.client.submit(task_id, handler="h")
+            await n1.own(task_id)
+        why = "n1 holds 3, its share is 2; n2 holds 0, its share is 1"
+        assert await cli.ok_here("balance", "--dry-run") == f"n1 -> n2: 1 task of h: {why}\n"
+        (move,) = parsed(await cli.ok_here("balance", "--dry-run", "--json"))
+        assert (move["source"], move["target"], move["count"], move["handler"]) == ("n1", "n2", 1, "h")
+        rows = parsed(await cli.ok_here("nodes", "--json"))
+        assert [(row["share"], row["why"]) for row in rows] == [(2, ""), (1, ""), (None, "frozen")]
+        await cli.ok_here("balance")
+        assert [verb for verb, _ in n1.commands] == ["balance"]
 
 
 async def test_node_actions(cli: Cli, endpoint: str, namespace: str) -> None:

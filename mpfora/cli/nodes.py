@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from mpfora.cli import render
 from mpfora.cli.session import Session
 from mpfora.cli.tasks import bound_options, json_option
+from mpfora.outlook import PlannedMove
 
 #: action as typed -> the node command
 ACTIONS = {
@@ -58,4 +61,37 @@ def command_node(session: Session, name: str, action: str, task_id: str | None, 
     click.echo(f"{'asked' if no_wait else 'done:'} {name} {' '.join(filter(None, (action, task_id)))}")
 
 
-COMMANDS = (list_nodes, command_node)
+@click.command("balance")
+@click.option("--dry-run", is_flag=True, help="Print what would move and why, and move nothing.")
+@json_option
+@click.pass_obj
+def balance(session: Session, dry_run: bool, as_json: bool) -> None:
+    """Have all nodes look now whether tasks should move to others.
+
+    With --dry-run: print the moves that would follow with the balancer `fair`. Each node chooses the tasks that lose
+    least by it.
+    """
+    client = session.client()
+    if not dry_run:
+        for node in client.nodes():
+            client.node_command(node.name, "balance")
+            click.echo(f"asked {node.name} balance")
+        return
+    moves = client.planned_moves()
+    if as_json:
+        click.echo(json.dumps([move.to_json() for move in moves]))
+    elif not moves:
+        click.echo("nothing would move")
+    for move in () if as_json else moves:
+        click.echo(f"{move.source} -> {move.target}: {format_tasks(move)}: {move.why}")
+
+
+def format_tasks(move: PlannedMove) -> str:
+    """Such as "3 sleeping or paused tasks of train with gpu=yes"."""
+    words = [str(move.count), *(["sleeping or paused"] if move.resting else []), "task" if move.count == 1 else "tasks"]
+    words += [f"of {move.handler}"] if move.handler else []
+    labels = ",".join(f"{name}={value}" for name, value in sorted(move.labels.items()))
+    return " ".join([*words, *([f"with {labels}"] if labels else [])])
+
+
+COMMANDS = (list_nodes, command_node, balance)

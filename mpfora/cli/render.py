@@ -128,17 +128,17 @@ def _run_cells(run: Run) -> tuple[str, ...]:
 
 
 def print_nodes(nodes: Sequence[NodeInfo]) -> None:
-    header = ("NAME", "HOST", "PID", "TASKS", "CAPACITY", "STATUS", "STARTED", "LABELS", "HANDLERS")
+    header = ("NAME", "HOST", "PID", "TASKS", "SHARE", "CAPACITY", "STATUS", "STARTED", "LABELS", "HANDLERS")
     _print_table(header, [_node_cells(node) for node in nodes])
 
 
 def _node_cells(node: NodeInfo) -> tuple[str, ...]:
-    status = [word for word, true in (("frozen", node.frozen), ("draining", node.draining)) if true]
+    share = "" if node.share is None else str(node.share)
     capacity = "" if node.capacity is None else str(node.capacity)
     labels = ",".join(f"{name}={value}" for name, value in sorted(node.labels.items()))
     pid = str(node.pid) if node.pid else ""
     return (
-        node.name, node.host, pid, str(node.tasks), capacity, ",".join(status) or "live", node.started, labels,
+        node.name, node.host, pid, str(node.tasks), share, capacity, node.why or "live", node.started, labels,
         ",".join(node.handlers),
     )  # fmt: skip
 

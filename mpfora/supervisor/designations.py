@@ -16,10 +16,7 @@ from functools import lru_cache
 
 from mpfora.model import Member, Wants
 from mpfora.supervisor.mirror import Mirror, TaskView, Touched
-from mpfora.supervisor.plan import Group, group_key
-
-Kind = tuple[str, tuple[tuple[str, str], ...], bool, bool, bool]
-
+from mpfora.supervisor.plan import Group, Kind, group_key
 
 def kind_of(task: TaskView) -> Kind:
     """What tells tasks apart for placing them: plan.group_key."""

@@ -279,7 +279,11 @@ def _trace(came: Mapping[str, tuple[int, str, str] | None], end: str) -> list[tu
     return path[::-1]
 
 
-def group_key(wants: Wants, resting: bool) -> tuple[str, tuple[tuple[str, str], ...], bool, bool, bool]:
+#: handler, labels, whether it names a handler, whether its props cannot be read, whether it rests
+Kind = tuple[str, tuple[tuple[str, str], ...], bool, bool, bool]
+
+
+def group_key(wants: Wants, resting: bool) -> Kind:
     """What tells tasks apart for placing them: tasks alike in this may run on the same nodes. The last is `resting`."""
     if wants.problem is not None:
         return "", (), False, True, resting

@@ -1,0 +1,120 @@
+"""What the balance would do, seen from outside: each node's share, and the moves that would follow. Pure.
+
+Made of a listing by the same functions as on the nodes. What only nodes know is not in it: whom they suspect, which
+task is the cheapest to move and which moved lately, and balancers other than `fair`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mpfora.keys import parse_owner, parse_state, parse_wants
+from mpfora.listing import NodeInfo, Picture, TaskKeys
+from mpfora.model import Member
+from mpfora.states import State
+from mpfora.supervisor.designations import fits, wants_of
+from mpfora.supervisor.plan import Group, Kind, Seat, group_key, shares, transfers
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMove:
+    """So many tasks of one kind would go from one node to another. handler, labels: what they ask of a node, None and
+    {}: nothing; why: for people."""
+
+    source: str
+    target: str
+    count: int
+    handler: str | None
+    labels: Mapping[str, str]
+    resting: bool
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def not_live(member: Member) -> str:
+    """Why a node takes no tasks by the balance; "" if it does."""
+    words = [word for word, is_so in (("frozen", member.frozen), ("draining", member.draining)) if is_so]
+    if not member.handlers:
+        words.append("no handlers told")
+    return ",".join(words)
+
+
+def with_shares(nodes: Sequence[NodeInfo], picture: Picture) -> list[NodeInfo]:
+    """Each node with the number of tasks that it should hold, and why it is not live."""
+    seats, groups = _seats(picture), _groups(picture)
+    active, resting = shares(seats, groups), shares(seats, groups, resting=True)
+    whole = {name: active[name] + resting[name] for name in active}
+    return [replace(node, share=whole.get(node.name), why=not_live(picture.members[node.name])) for node in nodes]
+
+
+def planned_moves(picture: Picture) -> list[PlannedMove]:
+    """What `fair` would move if it were asked now, in the order of nodes."""
+    seats, groups = _seats(picture), _groups(picture)
+    share = {resting: shares(seats, groups, resting=resting) for resting in (False, True)}
+    held = {resting: _held(groups, resting) for resting in (False, True)}
+    kinds: dict[tuple[object, ...], Kind] = {kind: kind for kind in _counts(picture)}
+    moves = []
+    for transfer in transfers(seats, groups):
+        kind = kinds[transfer.group]
+        wants, resting = wants_of(kind), kind[-1]
+        why = "; ".join(
+            f"{name} holds {held[resting].get(name, 0)}, its share is {share[resting][name]}"
+            for name in (transfer.source, transfer.target)
+        )
+        moves.append(
+            PlannedMove(
+                transfer.source, transfer.target, transfer.count, wants.handler, dict(wants.labels), resting, why
+            )
+        )
+    return sorted(moves, key=lambda move: (move.source, move.target))
+
+
+def _seats(picture: Picture) -> list[Seat]:
+    members = picture.members.values()
+    return [Seat(member.name, member.weight, member.capacity) for member in members if not not_live(member)]
+
+
+def _counts(picture: Picture) -> dict[Kind, dict[str, int]]:
+    """By kind of task, how many of them each node owns."""
+    counts: dict[Kind, dict[str, int]] = {}
+    for keys in picture.tasks.values():
+        node = _owner(keys) if keys.exists else None
+        if node is not None:
+            held = counts.setdefault(group_key(parse_wants(keys.props or b""), _rests(keys)), {})
+            held[node] = held.get(node, 0) + 1
+    return counts
+
+
+def _groups(picture: Picture) -> list[Group]:
+    live = [member for member in picture.members.values() if not not_live(member)]
+    return [
+        Group(kind, frozenset(m.name for m in live if fits(m, wants_of(kind))), held, kind[-1])
+        for kind, held in _counts(picture).items()
+    ]
+
+
+def _held(groups: Sequence[Group], resting: bool) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for group in groups:
+        if group.resting == resting:
+            for name, count in group.held.items():
+                held[name] = held.get(name, 0) + count
+    return held
+
+
+def _owner(keys: TaskKeys) -> str | None:
+    try:
+        return None if keys.owner is None else parse_owner(keys.owner)[0]
+    except ValueError:
+        return None
+
+
+def _rests(keys: TaskKeys) -> bool:
+    try:
+        return keys.state is not None and parse_state(keys.state).state in (State.SLEEPING, State.PAUSED)
+    except ValueError:
+        return False
