@@ -42,6 +42,7 @@ class Settings:
 
     handlers   as typed: "primes:count" or "train=jobs.train:run"
     max_tasks  0: no limit
+    keep_finished_s how long states, results and histories of finished tasks are kept; None: for ever
     save_every_s    between two writes of a running task's checkpoint at least; what is saved more often waits, and the
                last is always written
     claim_grace_s   how long a claim that vanished uncleanly is left alone, since its process may be dying
@@ -65,6 +66,7 @@ class Settings:
     stall_by: str = "beats"
     memory_limit: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    keep_finished_s: float | None = 7 * 86_400.0
     save_every_s: float = 1.0
     claim_grace_s: float = 1.0
     weight: float | None = None
@@ -85,6 +87,7 @@ class Settings:
             ("--stop-timeout", self.stop_timeout_s),
             ("--stall-timeout", self.stall_timeout_s),
             ("--save-every", self.save_every_s),
+            ("--keep-finished", self.keep_finished_s),
         ):
             if seconds is not None and not math.isfinite(seconds):
                 raise SettingsError(option, f"{seconds} is no number of seconds")

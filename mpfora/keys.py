@@ -11,6 +11,7 @@
     NS/readers/N                 ours: somebody wants to see progress
     NS/checkpoints/ID            ours: what the last run saved (JSON); not watched
     NS/history/ID                ours: the last runs (JSON); not watched; goes with the state
+    NS/finished/UNTIL/ID         ours: what is kept of a finished task goes then (Unix seconds); not watched
     NS/live/NAME                 ours: progress of the node's running tasks, on its lease; not watched
 
 [NS/nodes/, NS/tasks0) is the watched range. Each value has a format_/parse_ pair here; what an event of the watched
@@ -53,6 +54,7 @@ class Layout:
         self.readers = f"/{name}/readers/"
         self.checkpoints = f"/{name}/checkpoints/"
         self.histories = f"/{name}/history/"
+        self.finished = f"/{name}/finished/"
         self.live_nodes = f"/{name}/live/"
         #: [start, end) of what every node watches
         self.watched = (self.nodes, f"/{name}/tasks0")
@@ -84,6 +86,10 @@ class Layout:
 
     def history(self, task_id: str) -> str:
         return self.histories + task_id
+
+    def finished_until(self, until: float, task_id: str = "") -> str:
+        """The key that says how long what is kept of a finished task stays; in the order of time."""
+        return f"{self.finished}{max(0, int(until)):012d}/{task_id}"
 
     def member(self, node: str) -> str:
         return f"{self.nodes}{node}/{MARKER}"

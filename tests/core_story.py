@@ -91,6 +91,7 @@ class Story:
         self.boot_s, self.wall_s, self.revision = BOOT_S, WALL_S, 100
         self.said: list[do.Say] = []
         self.probes: list[float] = []
+        self.sweeps: list[do.Sweep] = []
         self.renews = True
         self.is_over = False
         self.fences: dict[str, int] = {}
@@ -116,6 +117,8 @@ class Story:
                 self.said.append(step)
             elif isinstance(step, do.ProbeZygote):
                 self.probes.append(step.within_s)
+            elif isinstance(step, do.Sweep):
+                self.sweeps.append(step)
             elif isinstance(step, do.Renew) and self.renews:
                 told = [self.deadline()] if self.settings.fences else []
                 assert self.tell(ev.Renewed(self.boot_s, self.settings.lease_ttl_s)) == told

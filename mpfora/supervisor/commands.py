@@ -86,6 +86,13 @@ class PublishProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """-> Attempted. Remove what is kept of finished tasks longer than until `now`, Unix seconds."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class CloseSession:
     """-> SessionClosed."""
 
@@ -182,7 +189,7 @@ class Exit:
 
 Command = (
     OpenSession | Renew | ClaimTasks | Keep | Release | Finish | TakeNodeCommand | TakeTaskCommand | Publish
-    | PublishProgress | CloseSession
+    | PublishProgress | Sweep | CloseSession
     | StartZygote | Fork | AskStop | AskCheckpoint | Kill | SetDeadline | ProbeZygote
     | Say | Exit
 )  # fmt: skip

@@ -98,6 +98,7 @@ class Update:
     command_revision  the command (TaskCommandPut.revision) that this update has carried out: deleted if it is still
     that one
     history           the task's last runs, written together with the state
+    keep_until        with done alone: when what is kept of the task may be removed (Unix seconds); None: never
     to                with a release alone: the node that should have the task next (OwnerGone.to); None: any
     """
 
@@ -106,6 +107,7 @@ class Update:
     command_revision: int | None = None
     to: str | None = None
     history: tuple[Run, ...] | None = field(default=None, compare=False)
+    keep_until: float | None = field(default=None, compare=False)
 
 
 class Coordinator(ABC):
@@ -171,6 +173,12 @@ class Coordinator(ABC):
     async def publish_progress(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Put what this node's running tasks say of themselves: task id -> {"progress", "note", "cpu", "rss", ...}.
         Called about once a second, only while a reader exists. Raises Unreachable, LeaseLost."""
+
+    async def sweep(self, now: float) -> int:
+        """Remove what is kept of finished tasks whose time (Update.keep_until) is over at `now`, Unix seconds. Returns
+        of how many. Called by each node about once an hour; several at once do no harm. A store that keeps nothing, or
+        removes it by itself, needs none. Raises Unreachable; calling again is safe."""
+        return 0
 
     @abstractmethod
     async def close(self) -> None:

@@ -11,6 +11,7 @@ posture.py, moves in moves.py. This module only knows their order.
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ from mpfora.supervisor.zygote_care import ZygoteCare
 RECONCILE_S = 5.0
 #: before what is adrift is claimed once more, when nobody knows what became of the claim
 ADRIFT_S = 0.5
+#: between two removals of what is kept of finished tasks, at most; less where it is kept for less
+SWEEP_S = 3600.0
 #: between two publications of progress while somebody reads
 PROGRESS_S = 1.0
 #: a node that is woken so much too late has old news to read, and claims nothing while it does
@@ -71,7 +74,7 @@ class Core:
         self._phase = LeasePhase.NONE
         #: tasks that the mirror says are ours and nothing here runs -> fence, as of the last look
         self._orphans: dict[str, int] = {}
-        self._reconcile_at_s = 0.0
+        self._reconcile_at_s = self._sweep_at_s = 0.0
         self._progress_at_s: float | None = None
         self._adrift_at_s = 0.0
         #: others may suspect this node
@@ -130,7 +133,7 @@ class Core:
             self.moves.wake_at() if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
             None if self.posture.shutdown else self.zygote.start_at_s,
-            self._reconcile_at_s if self.session.membership is Membership.IN else None,
+            min(self._reconcile_at_s, self._sweep_at_s) if self.session.membership is Membership.IN else None,
             self._progress_at_s,
             self._adrift_at_s if self._is_held(now) and self._claimable_adrift() else None,
         )
@@ -175,6 +178,7 @@ class Core:
 
     def _session_opened(self, event: ev.SessionOpened, now: ev.Now) -> list[do.Command]:
         self._reconcile_at_s = now.boot_s + RECONCILE_S
+        self._sweep_at_s = now.boot_s + self._sweep_every_s() * _part_of(self.settings.name)
         said = do.Say("info", f"joined namespace {self.settings.namespace!r} as {self.settings.name!r}")
         return [said, *self.session.opened(event.sent_s, event.ttl_s)]
 
@@ -326,6 +330,7 @@ class Core:
         steps += self._decide_moves(now)
         steps += self._decide_reconcile(now)
         steps += self._decide_adrift(now)
+        steps += self._decide_sweep(now)
         steps += self._decide_slots(now)
         self._after_dropping(now)
         steps += self._decide_session(now)
@@ -388,6 +393,17 @@ class Core:
             return []
         return self._mend_record() + self._adopt()
 
+    def _decide_sweep(self, now: ev.Now) -> list[do.Command]:
+        """No node is the one that cleans up: each does, seldom, and finds nothing most of the time."""
+        if now.boot_s < self._sweep_at_s or self.session.membership is not Membership.IN:
+            return []
+        self._sweep_at_s = now.boot_s + self._sweep_every_s()
+        return [do.Sweep(now.wall_s)] if self._is_held(now) else []
+
+    def _sweep_every_s(self) -> float:
+        keep_s = self.settings.keep_finished_s
+        return SWEEP_S if keep_s is None else min(SWEEP_S, max(1.0, keep_s / 4))
+
     def _mend_record(self) -> list[do.Command]:
         """A record that could not be published, or that was missed while it could not be, is published again."""
         mine, me = self.posture.member(), self.settings.name
@@ -431,6 +447,7 @@ class Core:
             kill_all=self.posture.shutdown is Shutdown.AT_ONCE,
             trials=self.holdings.trials,
             save_every_s=self.settings.save_every_s,
+            keep_finished_s=self.settings.keep_finished_s,
         )
 
     def _rooms(self) -> float:
@@ -493,6 +510,11 @@ class Core:
 
 def _batches(chosen: Sequence[tuple[str, str | None]]) -> list[do.Command]:
     return [do.ClaimTasks(tuple(chosen[start : start + BATCH])) for start in range(0, len(chosen), BATCH)]
+
+
+def _part_of(name: str) -> float:
+    """From 0 to 1, so that what nodes do seldom they do not do together."""
+    return zlib.crc32(name.encode()) / 2**32
 
 
 def _nothing(event: ev.Event, now: ev.Now) -> list[do.Command]:

@@ -70,6 +70,7 @@ class Effects:
             ),
             do.Publish: lambda c: self._attempt("member record", coordinator.publish(c.member)),
             do.PublishProgress: self._publish_progress,
+            do.Sweep: self._sweep,
             do.CloseSession: self._close_session,
         }
 
@@ -172,6 +173,15 @@ class Effects:
         for task_id, why in command.holds:
             rows[task_id] = {**rows.get(task_id, {}), "hold": why}
         return await self._attempt("progress", self._coordinator.publish_progress(rows))
+
+    async def _sweep(self, command: do.Sweep) -> ev.Event:
+        try:
+            removed = await self._coordinator.sweep(command.now)
+        except CoordinatorError as error:
+            return ev.Attempted("removal of finished tasks", f"not now: {error}")
+        if removed:
+            log.info("removed what was kept of %d finished tasks", removed)
+        return ev.Attempted("removal of finished tasks")
 
     async def _close_session(self, command: do.CloseSession) -> ev.Event:
         self._zygote.set_will(None)

@@ -153,6 +153,7 @@ class Site:
     rooms     how many more tasks may be active
     stop_all  why every process is to be asked to stop; "" if none
     kill_all  every process is to be killed at once (a second signal)
+    keep_finished_s  how long a finished task's state is kept; None: for ever
     save_every_s  between two writes of one running task's checkpoint
     trials    who may be started while it is found out which task takes zygotes down
     """
@@ -165,6 +166,7 @@ class Site:
     stop_all: str = ""
     kill_all: bool = False
     save_every_s: float = 0.0
+    keep_finished_s: float | None = None
     next_run: int = 1
     trials: Trials = field(default_factory=Trials)
 
@@ -281,7 +283,7 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
     if slot.state.state is State.FAULT:
         return _answer_fault(slot, site)
     if slot.state.terminal:
-        return _write(slot, do.Finish(slot.claim, Update()))
+        return _finish(slot, site, Update())
     if slot.command is not None:
         steps = _obey(slot, slot.command, site)
         return steps if slot.writing is not None else steps + _settle(slot, site)
@@ -326,6 +328,11 @@ def _drop(slot: Slot, command: TaskCommandPut) -> list[do.Command]:
     return [do.Say("warning", text, slot.task_id), _take(slot, command)]
 
 
+def _finish(slot: Slot, site: Site, update: Update) -> list[do.Command]:
+    keep_until = None if site.keep_finished_s is None else site.now.wall_s + site.keep_finished_s
+    return _write(slot, do.Finish(slot.claim, replace(update, keep_until=keep_until)))
+
+
 def _conclude(slot: Slot, site: Site) -> list[do.Command]:
     assert slot.outcome is not None
     command = slot.command if slot.command is not None and slot.command.revision == slot.asked_revision else None
@@ -352,7 +359,7 @@ def _conclude(slot: Slot, site: Site) -> list[do.Command]:
         history=(*slot.history, _run_of(slot, slot.outcome, ending.state))[-RUNS_KEPT:],
     )
     if ending.state.terminal:
-        return _write(slot, do.Finish(slot.claim, update))
+        return _finish(slot, site, update)
     if (ending.give_back or slot.leave) and not newer_command:
         return _write(slot, do.Release(slot.claim, update))
     return _write(slot, do.Keep(slot.claim, update))
@@ -382,8 +389,8 @@ def _mark(state: TaskState) -> tuple[float | None, str]:
 def _answer_fault(slot: Slot, site: Site) -> list[do.Command]:
     """A Go node left it between an error and what its policy says."""
     state = answer_fault(slot.state, slot.retry, site.now.wall_s, site.rng)
-    write = do.Finish if state.terminal else do.Keep
-    return _write(slot, write(slot.claim, Update(state, slot.unsaved)))
+    update = Update(state, slot.unsaved)
+    return _finish(slot, site, update) if state.terminal else _write(slot, do.Keep(slot.claim, update))
 
 
 def _obey(slot: Slot, command: TaskCommandPut, site: Site) -> list[do.Command]:
@@ -396,7 +403,7 @@ def _obey(slot: Slot, command: TaskCommandPut, site: Site) -> list[do.Command]:
     update = Update(next_state(slot.state, command.message), slot.unsaved, command.revision)
     assert update.state is not None
     if update.state.terminal:
-        return _write(slot, do.Finish(slot.claim, update))
+        return _finish(slot, site, update)
     if command.message.verb is Verb.RUN:
         return _rouse(slot, site, update)
     if command.message.verb is Verb.RELEASE:

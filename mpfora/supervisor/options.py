@@ -169,6 +169,13 @@ _OPTIONS = (
         help="What counts as life for --stall-timeout: beats, or any CPU time of the task's process tree.",
     ),
     _option(
+        "--keep-finished",
+        type=str,
+        default="7d",
+        show_default="7d",
+        help="How long states, results and histories of finished tasks are kept; forever: until they are purged.",
+    ),
+    _option(
         "--save-every",
         type=duration,
         default=1.0,
@@ -227,6 +234,14 @@ _OPTIONS = (
 )
 
 
+def _kept_for(text: str) -> float | None:
+    """A duration, or the word "forever". Raises SettingsError."""
+    try:
+        return None if text == "forever" else parse_duration(text, "--keep-finished")
+    except ValueError as error:
+        raise SettingsError("--keep-finished", f"{str(error).partition(': ')[2]}, or forever") from None
+
+
 def make_settings(namespace: str, handlers: tuple[str, ...], options: Mapping[str, Any]) -> Settings:
     """Settings of parsed options. Raises SettingsError."""
     return Settings(
@@ -240,6 +255,7 @@ def make_settings(namespace: str, handlers: tuple[str, ...], options: Mapping[st
         stall_by=options["stall_by"],
         memory_limit=options["memory_limit"],
         save_every_s=options["save_every"],
+        keep_finished_s=_kept_for(options["keep_finished"]),
         labels=parse_labels(options["label"]),
         weight=options["weight"],
         moves_per_minute=options["moves_per_minute"],

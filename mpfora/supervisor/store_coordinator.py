@@ -47,12 +47,15 @@ from mpfora.supervisor.transactions import (
     release_txn,
     reread_txn,
     settled_before,
+    sweep_txn,
     take_command,
     won,
 )
 
 log = logging.getLogger("mpfora.etcd")
 
+#: so many finished tasks are removed at once: nothing hurries
+SWEPT_AT_ONCE = 50
 #: close() takes no longer
 CLOSE_S = 2.0
 
@@ -269,6 +272,18 @@ class StoreCoordinator(Coordinator):
                 result = await self._store.submit(txn, claim.task_id)
         self._forget(claim)
         return result.succeeded or settled_before(result, claim, update, mark)
+
+    async def sweep(self, now: float) -> int:
+        removed = 0
+        with _translated():
+            kvs = (await self._store.list(self._layout.finished, self._layout.finished_until(now))).kvs
+            for start in range(0, len(kvs), SWEPT_AT_ONCE):
+                some = kvs[start : start + SWEPT_AT_ONCE]
+                results = await asyncio.gather(
+                    *(self._store.submit(sweep_txn(self._layout, found), found.key) for found in some)
+                )
+                removed += sum(result.succeeded for result in results)
+        return removed
 
     async def take_node_command(self, node: str, key_id: str) -> None:
         with _translated():

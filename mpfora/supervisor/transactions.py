@@ -149,8 +149,20 @@ def done_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> 
     """Write the state and remove the task: its key and what is below it, and not what merely begins with its name."""
     task_id = claim.task_id
     puts = tuple(update_ops(layout, claim, Update(update.state, history=update.history)))
+    if update.keep_until is not None:
+        puts += (Put(layout.finished_until(update.keep_until, task_id), b""),)
     removal = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.checkpoint(task_id))
     return Txn(still_ours(layout, session, claim), (*puts, *removal), _trace_reads(layout, task_id))
+
+
+def sweep_txn(layout: Layout, found: KV) -> Txn:
+    """Remove what a finished task has left, by the key that says until when it is kept; that key alone if the task is
+    there again, or has left something newer."""
+    task_id = found.key.rpartition("/")[2]
+    state = layout.state(task_id)
+    not_newer = kv.Compare(state, "mod_revision", "<", found.mod_revision + 1)
+    kept = Delete(state), Delete(layout.checkpoint(task_id)), Delete(layout.history(task_id))
+    return Txn((absent(layout.task(task_id)), not_newer), (Delete(found.key), *kept), (Delete(found.key),))
 
 
 def _trace_reads(layout: Layout, task_id: str) -> tuple[Get, ...]:
