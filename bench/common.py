@@ -5,6 +5,7 @@ Not a benchmark itself.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import platform
@@ -12,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -24,6 +25,8 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 from mpfora.embedded import Embedded, acquire  # noqa: E402
+
+T = TypeVar("T")
 
 #: of every wait that a benchmark makes
 LIMIT_S = 120.0
@@ -53,6 +56,14 @@ def until(look: Callable[[], Any], what: str, limit_s: float = LIMIT_S, every_s:
             raise TimeoutError(f"not within {limit_s:g} s: {what}")
         time.sleep(every_s)
     return found
+
+
+_runner = asyncio.Runner()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """In the one event loop of this process: gRPC holds on to the first that it sees."""
+    return _runner.run(work)
 
 
 # -- etcd and nodes ---------------------------------------------------------------------------------------------------

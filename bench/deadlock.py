@@ -15,7 +15,7 @@ import secrets
 import statistics
 import time
 
-from common import LIMIT_S, Node, machine, node, own_etcd, until
+from common import LIMIT_S, Node, machine, node, own_etcd, run, until
 
 from mpfora import AsyncClient
 from mpfora.etcd import Etcd
@@ -76,10 +76,10 @@ def main() -> None:
     settings = {"name": NAME, "max_tasks": options.at_once, "stop_timeout": options.stop_timeout}
     over: list[float] = []
     with own_etcd() as etcd, node(etcd.endpoint, namespace, "handlers:deadlock", **settings) as supervisor:
-        asyncio.run(submit(etcd.endpoint, namespace, tasks))
+        run(submit(etcd.endpoint, namespace, tasks))
         for _ in range(options.rounds):
             wait_locked(supervisor, len(tasks))
-            took = asyncio.run(one_round(etcd.endpoint, namespace, tasks))
+            took = run(one_round(etcd.endpoint, namespace, tasks))
             over += [(seconds - options.stop_timeout) * 1e3 for seconds in took]
     p99 = sorted(over)[-(-len(over) * 99 // 100) - 1]
     print(

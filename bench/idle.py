@@ -8,14 +8,13 @@ the number of tasks.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import re
 import secrets
 import time
 import urllib.request
 
 import psutil
-from common import Cpu, machine, node, own_etcd, until
+from common import Cpu, machine, node, own_etcd, run, until
 
 from mpfora import AsyncClient
 
@@ -36,7 +35,7 @@ async def submit(endpoint: str, namespace: str, count: int) -> None:
 def measure(count: int, seconds: float) -> str:
     namespace = f"bench-{secrets.token_hex(4)}"
     with own_etcd() as etcd, node(etcd.endpoint, namespace, "handlers:wait", max_tasks=0) as supervisor:
-        asyncio.run(submit(etcd.endpoint, namespace, count))
+        run(submit(etcd.endpoint, namespace, count))
         until(lambda: len(supervisor.children()) == count, f"{count} tasks to run", every_s=0.5)
         time.sleep(3)  # they have come to rest, and so has etcd
         cpu = Cpu({"supervisor": psutil.Process(supervisor.pid), "zygote": supervisor.zygote()})

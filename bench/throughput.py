@@ -18,7 +18,7 @@ import sys
 import time
 
 import psutil
-from common import HERE, ROOT, Cpu, machine, node, own_etcd
+from common import HERE, ROOT, Cpu, machine, node, own_etcd, run
 from etcd3.etcdrpc import rpc_pb2 as rpc
 from rivals import RIVALS
 
@@ -88,7 +88,7 @@ def mpfora(count: int, max_tasks: int) -> tuple[float, dict[str, float]]:
     """Tasks a second, and CPU seconds per task by process."""
     namespace = f"bench-{secrets.token_hex(4)}"
     with own_etcd() as etcd, node(etcd.endpoint, namespace, "handlers:nothing", max_tasks=max_tasks) as supervisor:
-        asyncio.run(submit_and_wait(etcd.endpoint, namespace, 50))  # everything is warm
+        run(submit_and_wait(etcd.endpoint, namespace, 50))  # everything is warm
         cpu = Cpu(
             {
                 "supervisor": psutil.Process(supervisor.pid),
@@ -97,7 +97,7 @@ def mpfora(count: int, max_tasks: int) -> tuple[float, dict[str, float]]:
             }
         )
         cpu.start()
-        took = asyncio.run(submit_and_wait(etcd.endpoint, namespace, count))
+        took = run(submit_and_wait(etcd.endpoint, namespace, count))
         used = cpu.used()
     return count / took, {name: seconds / count for name, seconds in used.items()}
 
