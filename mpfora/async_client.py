@@ -1,7 +1,5 @@
 """AsyncClient: what a program does with tasks and nodes from outside, on asyncio."""
 
-# ruff: noqa: ASYNC109  a time-out that raises an error of its own is part of these methods' contract
-
 from __future__ import annotations
 
 import asyncio
@@ -16,6 +14,7 @@ from mpfora.commanding import Commander
 from mpfora.config import EtcdSettings
 from mpfora.errors import EtcdRefused, EtcdUnreachable, MpforaError, NotCarriedOut, TaskExists, WaitTimeout
 from mpfora.etcd import Etcd
+from mpfora.history import Run
 from mpfora.keys import Layout
 from mpfora.kv import StoreError, Txn, TxnResult, Unreachable
 from mpfora.listing import NodeInfo, TaskInfo, node_rows, task_rows
@@ -181,6 +180,11 @@ class AsyncClient:
         with self._errors():
             picture = await self._looker.picture()
             return task_rows(picture, await self._looker.live(picture), state)
+
+    async def history(self, task_id: str) -> tuple[Run, ...]:
+        """The last runs of a task that have ended, oldest first; also of one that has finished, as long as its state is
+        kept. Raises TaskNotFound."""
+        return (await self.task(task_id)).history or ()
 
     async def nodes(self) -> list[NodeInfo]:
         """The live nodes, by name."""

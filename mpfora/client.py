@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 from mpfora.async_client import AsyncClient
 from mpfora.config import EtcdSettings
 from mpfora.errors import MpforaError, TaskExists
+from mpfora.history import Run
 from mpfora.listing import NodeInfo, TaskInfo
 from mpfora.outlook import PlannedMove
 from mpfora.purging import Purged
@@ -137,6 +138,10 @@ class Client:
         """See AsyncClient.tasks."""
         return self._thread.run(self._client.tasks(state))
 
+    def history(self, task_id: str) -> tuple[Run, ...]:
+        """See AsyncClient.history."""
+        return self._thread.run(self._client.history(task_id))
+
     def nodes(self) -> list[NodeInfo]:
         """See AsyncClient.nodes."""
         return self._thread.run(self._client.nodes())
@@ -198,4 +203,4 @@ async def _close(snapshots: Any) -> None:
     await snapshots.aclose()
 
 
-__all__ = ["AsyncClient", "Client", "NewTask", "NodeInfo", "Purged", "Submitted", "TaskInfo"]
+__all__ = ["AsyncClient", "Client", "NewTask", "NodeInfo", "Purged", "Run", "Submitted", "TaskInfo"]

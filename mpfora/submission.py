@@ -10,6 +10,7 @@ from mpfora.errors import InvalidTask, TaskExists
 from mpfora.keys import Layout, format_json
 from mpfora.kv import KV, Delete, Get, Put, Txn, TxnResult, absent, modified_at
 from mpfora.model import InvalidName, check_name
+from mpfora.task_settings import BadSetting, parse_task_settings
 
 #: bytes of a task's props as JSON: etcd takes no request over 1.5 MiB
 MAX_PROPS = 1_400_000
@@ -39,6 +40,10 @@ def format_props(task: NewTask) -> str:
     check_task_id(task.id)
     if task.props is not None and not isinstance(task.props, Mapping):
         raise InvalidTask(f"task {task.id!r}: props must be a JSON object (a dict), not {type(task.props).__name__}")
+    try:
+        parse_task_settings(task.props or {})
+    except BadSetting as error:
+        raise InvalidTask(f"task {task.id!r}: {error}") from None
     try:
         text = format_json(_with_handler(task))
     except (ValueError, TypeError, RecursionError) as error:

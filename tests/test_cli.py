@@ -24,6 +24,7 @@ from fake_node import fake_node
 from mpfora import AsyncClient
 from mpfora.cli import render, run
 from mpfora.config import SettingsError
+from mpfora.history import Run, format_history
 from mpfora.keys import format_state
 from mpfora.options import Where, etcd_settings, parse_endpoints
 from mpfora.states import State, TaskError, TaskState
@@ -235,6 +236,66 @@ async def test_a_task_is_shown_with_its_errors_and_its_stack(cli: Cli) -> None:
     assert re.search(r"^state: +failed$", shown, re.M)
     assert re.search(r"^error: +1970-01-01T00:00:12Z \(stalled\) no sign of progress$", shown, re.M)
     assert shown.endswith("stack:\n  Thread 0x1\n    File x.py, line 3\n")
+
+
+async def test_a_task_says_why_it_is_pending_and_shows_its_runs(cli: Cli) -> None:
+    await cli.client.submit("p1")
+    runs = (
+        Run("n1", 1, 7, 10.0, 75.5, "raised", "ValueError: no\nmore", 90.25, 3 * 2**20),
+        Run("n2", 2, 9, 100.0, 101.0, "completed"),
+    )
+    await cli.client._etcd.put(cli.client._layout.history("p1"), format_history(runs))
+    shown = (await cli.ok_here("task", "p1")).splitlines()
+    assert shown[:3] == ["id:        p1", "state:     pending", "reason:    no node is live in this namespace"]
+    assert shown[-3:] == [
+        "  ATTEMPT  NODE  STARTED               FOR    CPU    MEMORY   CAUSE      ERROR",
+        "  1        n1    1970-01-01T00:00:10Z  1m05s  1m30s  3.0 MiB  raised     ValueError: no more",
+        "  2        n2    1970-01-01T00:01:40Z  1s     0s     -        completed  -",
+    ]
+    assert (await cli.ok_here("history", "p1")).splitlines() == [line[2:] for line in shown[-3:]]
+    rows = parsed(await cli.ok_here("history", "p1", "--json"))
+    assert [(row["attempt"], row["cause"]) for row in rows] == [(1, "raised"), (2, "completed")]
+    assert parsed(await cli.ok_here("task", "p1", "--json"))[0]["history"] == rows
+    assert "'nope'" in await cli.fails(1, "history", "nope")
+
+
+async def test_an_error_of_several_lines_is_shown_below_its_name(cli: Cli) -> None:
+    error = TaskError(at=12.0, text="ValueError: no\nTraceback:\n  line 3\n", cause="raised")
+    state = TaskState(State.FAILED, errors=(error,), attempt=1)
+    await cli.client._etcd.put(cli.client._layout.state("p1"), format_state(state))
+    shown = await cli.ok_here("task", "p1")
+    assert shown.endswith(
+        "error:     1970-01-01T00:00:12Z (raised) ValueError: no\n           Traceback:\n             line 3\n"
+    )
+
+
+async def test_a_result_is_printed_as_json(cli: Cli) -> None:
+    keys, put = cli.client._layout, cli.client._etcd.put
+    await put(keys.state("done"), format_state(TaskState(State.COMPLETED, result={"name": "é", "found": [1, None]})))
+    await put(keys.state("none"), format_state(TaskState(State.COMPLETED)))
+    await put(keys.state("bad"), format_state(TaskState(State.FAILED, errors=(TaskError(1.0, "ValueError: no\nx"),))))
+    await cli.client.submit("new")
+    assert await cli.ok("result", "done") == '{"name": "é", "found": [1, null]}\n'
+    assert await cli.ok_here("result", "none") == "null\n"
+    assert await cli.fails(1, "result", "bad") == "mpfora: task 'bad' has no result: it is failed: ValueError: no"
+    assert await cli.fails(1, "result", "new") == "mpfora: task 'new' has no result: it is pending"
+    assert "'nope'" in await cli.fails(1, "result", "nope")
+
+
+async def test_settings_that_cannot_be_meant_are_refused_at_submit(cli: Cli) -> None:
+    line = await cli.fails(2, "submit", "p1", "--props", '{"stop_timeout":"soon"}')
+    assert line.startswith("mpfora: task 'p1': props.stop_timeout: 'soon' is no duration")
+
+
+async def test_every_command_has_a_help_that_fits(cli: Cli) -> None:
+    listing = await cli.ok_here("--help")
+    assert "..." not in listing.split("Commands:")[1]
+    assert max(map(len, listing.splitlines())) <= 80
+    names = re.findall(r"^  ([a-z]+) ", listing.split("Commands:")[1].split("Exit codes")[0], re.M)
+    assert {"submit", "tasks", "task", "result", "history", "wait", "delete", "purge", "nodes", "node"} <= set(names)
+    for name in names:
+        if name != "demo":  # it has options of its own
+            assert (await cli.ok_here(name, "--help")).startswith(f"Usage: mpfora {name} ")
 
 
 def test_a_terminal_gets_a_table(cli: Cli) -> None:

@@ -110,6 +110,9 @@ async def test_an_id_is_taken_by_a_task_by_its_props_and_by_a_kept_state(client:
         (NewTask("p", [1]), "props must be a JSON object .a dict., not list"),  # type: ignore[arg-type]
         (NewTask("p", {"x": "y" * MAX_PROPS}), "its props are 1,400,008 bytes as JSON, the limit is 1,400,000"),
         (NewTask("p", handler=""), "the handler must be a name"),
+        (NewTask("p", {"stop_timeout": "soon"}), "task 'p': props.stop_timeout: 'soon' is no duration"),
+        (NewTask("p", {"retry": {"max_error": 3}}), "task 'p': props.retry.max_error: there is no such field"),
+        (NewTask("p", {"labels": {"gpu": True}}), "task 'p': props.labels: .* an object of names with texts is needed"),
         (NewTask("p", {"handler": "a"}, "b"), "the handler is 'b', but its props say 'a'"),
     ],
 )  # fmt: skip

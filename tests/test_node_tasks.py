@@ -18,7 +18,9 @@ def test_settings_in_props_on_a_real_node(etcd: EtcdServer, namespace: str) -> N
     with Site(etcd, namespace) as site:
         node = site.start("zoo:sleep", "node_handlers:fail", "zoo:result", max_tasks=0)
         tomorrow = time.time() + 86_400
-        site.submit("bad", "zoo:result", stop_timeout="soon", retry={"max_errors": 1})
+        # ours look at what they submit; a Go client does not
+        etcd.put(site.layout.props("bad"), '{"handler":"zoo:result","stop_timeout":"soon","retry":{"max_errors":1}}')
+        etcd.put(site.layout.task("bad"), "")
         site.submit("later", "zoo:result", not_before=format_time(tomorrow))
         site.submit("final", "node_handlers:fail", retry={"fail_on": ["LookupError", "ArithmeticError", "ValueError"]})
         site.submit("hung", "zoo:sleep", stall_timeout="300ms", retry={"budgets": {"stalled": 1}})

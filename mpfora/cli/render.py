@@ -20,11 +20,16 @@ _STYLES = {
     "sleeping": "cyan", "paused": "yellow", "pending": "yellow",
 }  # fmt: skip
 _DETAIL_WIDTH = 200
+#: of a task, in the order in which it is shown
+_TASK_FIELDS = (
+    "id", "state", "reason", "node", "handler", "progress", "note", "attempt", "fence", "started", "ended", "until",
+    "cause", "result",
+)  # fmt: skip
 #: on a terminal the last column is not made narrower than this
 _LEAST_WIDTH = 12
 
 
-def print_json(rows: Sequence[TaskInfo | NodeInfo]) -> None:
+def print_json(rows: Sequence[TaskInfo | NodeInfo | Run]) -> None:
     """One array of objects, an object per line."""
     lines = ",\n".join(json.dumps(row.to_json(), ensure_ascii=False) for row in rows)
     print(f"[\n{lines}\n]" if rows else "[]")
@@ -92,19 +97,23 @@ def print_task(task: TaskInfo) -> None:
     """All of one task, a field a line; its errors, its runs and its stack below."""
     values = task.to_json()
     errors, stack = values.pop("errors"), values.pop("stack")
-    del values["history"]
-    for name, value in values.items():
-        if value is not None:
-            print(f"{name + ':':10} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    for name in _TASK_FIELDS:
+        if (value := values[name]) is not None:
+            _print_field(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     for error in errors:
         cause = f" ({error['cause']})" if error["cause"] else ""
-        print(f"error:     {error['timestamp']}{cause} {error['error']}")
+        _print_field("error", f"{error['timestamp']}{cause} {error['error']}")
     if task.history:
         print("runs:")
         print_history(task.history, indent="  ")
     if stack:
         print("stack:")
         print("\n".join(f"  {line}" for line in stack.splitlines()))
+
+
+def _print_field(name: str, text: str) -> None:
+    """The lines of a text after its first stand under it."""
+    print(f"{name + ':':10} " + text.rstrip().replace("\n", "\n" + " " * 11))
 
 
 def print_history(runs: Sequence[Run], indent: str = "") -> None:

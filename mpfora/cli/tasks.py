@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -88,17 +89,46 @@ def list_tasks(session: Session, state: str | None, as_json: bool) -> None:
         render.print_tasks(tasks)
 
 
-@click.command("task")
+@click.command("task", short_help="Show all that is known of the task ID.")
 @click.argument("task_id", metavar="ID")
 @json_option
 @click.pass_obj
 def show_task(session: Session, task_id: str, as_json: bool) -> None:
-    """Show all that is known of the task ID: its errors, its result, and the stack of where it hung."""
+    """Show all that is known of the task ID: why it does not run, its result, its errors, its last runs, and the stack
+    of where it hung."""
     task = session.client().task(task_id)
     if as_json:
         render.print_json([task])
     else:
         render.print_task(task)
+
+
+@click.command("history", short_help="List the last runs of the task ID.")
+@click.argument("task_id", metavar="ID")
+@json_option
+@click.pass_obj
+def list_history(session: Session, task_id: str, as_json: bool) -> None:
+    """List the last runs of the task ID that have ended, the oldest first: where, how long, what they used, and why
+    they ended."""
+    runs = session.client().history(task_id)
+    if as_json:
+        render.print_json(runs)
+    else:
+        render.print_history(runs)
+
+
+@click.command("result", short_help="Print the result of the task ID as JSON.")
+@click.argument("task_id", metavar="ID")
+@click.pass_obj
+def print_result(session: Session, task_id: str) -> None:
+    """Print the result of the task ID as JSON, on one line.
+
+    Exits 1 if it has not completed."""
+    task = session.client().task(task_id)
+    if not task.completed:
+        why = f": {task.errors[-1].text.splitlines()[0]}" if task.errors and task.errors[-1].text else ""
+        raise MpforaError(f"task {task_id!r} has no result: it is {task.state}{why}")
+    click.echo(json.dumps(task.result, ensure_ascii=False))
 
 
 @click.command()
@@ -116,7 +146,7 @@ def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None) -> 
     return 0 if all(task.completed for task in tasks) else 1
 
 
-@click.command()
+@click.command(short_help="Stop the tasks, and remove all that there is of them.")
 @click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
 @bound_options("its process is gone")
 @click.pass_obj
@@ -130,7 +160,7 @@ def _delete(session: Session, task_id: str, no_wait: bool, timeout: float) -> No
     click.echo(f"deleted {task_id}")
 
 
-@click.command()
+@click.command(short_help="Remove what is kept of finished tasks.")
 @click.argument("task_ids", metavar="[ID...]", nargs=-1)
 @click.option("--older-than", type=DURATION, metavar="D", help="That finished at least so long ago, like 7d, 12h.")
 @click.option("--state", type=click.Choice(FINISHED_STATES), help="In this state only.")
@@ -225,7 +255,7 @@ def _as_asked(task: TaskInfo, message: Message) -> bool:
 
 
 COMMANDS = (
-    submit, list_tasks, show_task, wait, delete, purge,
+    submit, list_tasks, show_task, print_result, list_history, wait, delete, purge,
     *(_message_command(verb, text) for verb, text in _MESSAGES.items()),
     sleep,
 )  # fmt: skip
