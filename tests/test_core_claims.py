@@ -478,3 +478,12 @@ def test_a_node_that_slept_reads_the_old_news_before_it_claims_anything() -> Non
     assert story.put(OwnerPut("t", "n2", story.revision + 1)) == []
     assert story.put(TaskPut("u")) == []
     assert story.wait(0.3) == [claims("u")]
+
+
+def test_an_unowned_task_without_the_clean_mark_that_a_new_node_finds_is_left_alone_for_the_grace() -> None:
+    story = Story()
+    assert story.reset(MemberPut(story.record()), TaskPut("t"), TaskPut("u"), OwnerGone("u", clean=True)) == [
+        claims("u")
+    ]
+    assert story.wait(0.9) == []
+    assert story.wait(0.1) == [claims("t")]

@@ -8,7 +8,7 @@ from mpfora.handlers import HandlerSettings
 from mpfora.states import State
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerPut, ReaderGone, ReaderPut, TaskPut
+from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, ReaderGone, ReaderPut, TaskPut
 
 # -- the start -------------------------------------------------------------------------------------
 
@@ -20,7 +20,7 @@ def test_handlers_are_imported_before_the_node_joins_and_it_joins_before_it_clai
     assert story.tell(story.zygote_ready()) == [do.OpenSession(story.record(), 15.0)]
     assert story.tell(ev.Tick()) == []
     assert story.tell(ev.SessionOpened(story.boot_s, 15.0)) == [do.SetDeadline(story.boot_s + 14.0)]
-    assert story.reset(MemberPut(story.record()), TaskPut("t")) == [claims("t")]
+    assert story.reset(MemberPut(story.record()), TaskPut("t"), OwnerGone("t", clean=True)) == [claims("t")]
 
 
 def test_the_record_says_what_the_node_can_do() -> None:

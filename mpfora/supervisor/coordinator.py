@@ -1,8 +1,8 @@
 """Coordinator: what a node needs of the store that the cluster agrees through. The interface, and its answers.
 
-`EtcdCoordinator` and `MemoryCoordinator` implement it; mpfora/testing/conformance.py holds what an implementation must do,
-and runs against your own. Who calls it: only supervisor/effects.py, from one event loop. No method blocks the loop.
-All times are seconds.
+`EtcdCoordinator` and `MemoryCoordinator` implement it; mpfora/testing/conformance.py holds what an implementation
+must do, and runs against your own. Who calls it: only supervisor/effects.py, from one event loop. No method blocks
+the loop. All times are seconds.
 
 Three kinds of answer to a write, and they are different: it is done; it is refused, because the claim is not ours any
 more; or nobody knows (the reply was lost), which is raised as Unreachable(sent=True) where it may have happened.
@@ -130,6 +130,9 @@ class Coordinator(ABC):
     def watch(self) -> AsyncIterator[Changes]:
         """Everything in the namespace: first a reset, then what changes, for ever, in revision order, each once.
 
+        A reset has an OwnerGone(clean=True) for each unowned task whose last owner said that its process was dead;
+        one without may be dying, for all that the reader of a reset can know.
+
         Survives whatever the store does; where changes were missed for good it yields a reset again. Raises
         CoordinatorError only for what cannot heal. Called once, after the first open."""
 
@@ -175,9 +178,9 @@ class Coordinator(ABC):
         Called about once a second, only while a reader exists. Raises Unreachable, LeaseLost."""
 
     async def sweep(self, now: float) -> int:
-        """Remove what is kept of finished tasks whose time (Update.keep_until) is over at `now`, Unix seconds. Returns
-        of how many. Called by each node about once an hour; several at once do no harm. A store that keeps nothing, or
-        removes it by itself, needs none. Raises Unreachable; calling again is safe."""
+        """Remove what is kept of finished tasks whose time (Update.keep_until) is over at `now`, Unix seconds.
+        Returns of how many. Called by each node about once an hour; several at once do no harm. A store that keeps
+        nothing, or removes it by itself, needs none. Raises Unreachable; calling again is safe."""
         return 0
 
     @abstractmethod

@@ -47,6 +47,7 @@ _LISTING_RANK: dict[type, int] = {
     TaskPut: 2,
     WantsPut: 3,
     StatePut: 4,
+    OwnerGone: 4,
     OwnerPut: 5,
     NodeCommandPut: 6,
     TaskCommandPut: 6,
@@ -64,15 +65,23 @@ def parse_revision(layout: Layout, revision: Revision) -> Changes:
 
 
 def parse_listing(layout: Layout, revision: int, kvs: Iterable[KV]) -> Changes:
-    """The whole content, as a reset: a task comes before what is known of it, and commands in the order of
-    revisions."""
+    """The whole content, as a reset: a task comes before what is known of it, and commands in the order of revisions.
+    Where a mark says that the last owner let go cleanly, the OwnerGone that told so is told again."""
     found: list[tuple[int, int, Change]] = []
     for kv in kvs:
         change = parse_change(layout, Event(kv.key, kv.value, False, kv.create_revision, kv.mod_revision))
+        change = change or _marked_clean(layout, kv.key)
         if change is not None:
             found.append((_LISTING_RANK[type(change)], kv.mod_revision, change))
     found.sort(key=lambda row: row[:2])
     return Changes(revision, tuple(change for _, _, change in found), reset=True)
+
+
+def _marked_clean(layout: Layout, key: str) -> OwnerGone | None:
+    parts = key[len(layout.root) :].split("/")
+    if len(parts) == 3 and parts[0] == "tasks" and parts[2] == "released":
+        return OwnerGone(parts[1], clean=True)
+    return None
 
 
 def parse_change(layout: Layout, event: Event) -> Change | None:
@@ -93,8 +102,8 @@ def parse_change(layout: Layout, event: Event) -> Change | None:
 
 
 def _let_go(layout: Layout, revision: Revision) -> dict[str, str | None]:
-    """The tasks whose owner vouched in this revision that nothing of it runs, by the mark or by removing the task; and
-    to which node it gave each."""
+    """The tasks whose owner vouched in this revision that nothing of it runs, by the mark or by removing the task;
+    and to which node it gave each."""
     clean: dict[str, str | None] = {}
     for event in revision.events:
         if event.key.startswith(layout.tasks):

@@ -73,6 +73,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self.revision = 0
+        self._new_are_unclean = False
         self.tasks: dict[str, TaskView] = {}
         self.members: dict[str, Member] = {}
         self.readers: dict[str, None] = {}
@@ -103,6 +104,8 @@ class Mirror:
             touched.tasks.update(dict.fromkeys(self.tasks))
             self.tasks, self.members, self.readers, self._orphan_states = {}, {}, {}, {}
             touched.members = touched.readers = True
+        # whoever reads the whole content did not see how a task lost its owner: without the mark, it may be dying
+        self._new_are_unclean = batch.reset
         self.revision = batch.revision
         # a task before what is known of it: a Go client puts the props first
         for change in sorted(batch.changes, key=lambda change: not isinstance(change, c.TaskPut)):
@@ -122,7 +125,7 @@ class Mirror:
 
     def _task_put(self, change: c.TaskPut, touched: Touched) -> None:
         if change.task_id not in self.tasks:
-            task = self.tasks[change.task_id] = TaskView(change.task_id)
+            task = self.tasks[change.task_id] = TaskView(change.task_id, unclean=self._new_are_unclean)
             state = self._orphan_states.pop(change.task_id, None)
             if state is not None:
                 task.state, task.until = state.state, state.until

@@ -45,7 +45,8 @@ class Cluster(Surroundings):
         self.events = 0
         self._node_commands = 0
 
-    # -- what machines ask and tell -----------------------------------------------------------------------------------
+    # -- what machines ask and tell
+    # -----------------------------------------------------------------------------------
 
     def act_for(self, task: str, attempt: int) -> Act:
         acts = self._acts[task]
@@ -92,7 +93,8 @@ class Cluster(Surroundings):
         if self._trace is not None:
             self._trace(f"{self.world.now:10.4f}  {text}")
 
-    # -- building it --------------------------------------------------------------------------------------------------
+    # -- building it
+    # --------------------------------------------------------------------------------------------------
 
     def _machine(self, name: str) -> Machine:
         scenario = self.scenario
@@ -141,7 +143,8 @@ class Cluster(Surroundings):
         self.note(f"lease {lease.id:x} of {lease.writer} ends: {why}")
         self.checks.lease_ends(lease, why, self.etcd.lease_keys(lease.id))
 
-    # -- the client's hand --------------------------------------------------------------------------------------------
+    # -- the client's hand
+    # --------------------------------------------------------------------------------------------
 
     def client(self, txn: Txn) -> bool:
         return self.etcd.txn(CLIENT, txn).succeeded
@@ -185,7 +188,8 @@ class Cluster(Surroundings):
                 evidence.commands[Verb(plan.verb)] = None
             self.note(f"client commands {task_id}: {text}")
 
-    # -- faults -------------------------------------------------------------------------------------------------------
+    # -- faults
+    # -------------------------------------------------------------------------------------------------------
 
     def begin(self, fault: Fault) -> None:
         if self.is_healed:
@@ -313,11 +317,6 @@ class Cluster(Surroundings):
             if fault.kind == "leader" or (fault.node == machine.name and fault.kind not in ("revoke", "compact"))
             if now - fault.for_s - 1.0 < fault.at < now + 2.0
         ]
-        # who lists the namespace anew does not know which claims have just vanished uncleanly
-        starts = [plan.starts_at for plan in self.scenario.nodes]
-        starts += [fault.at + fault.for_s for fault in self.scenario.faults if fault.kind == "kill_supervisor"]
-        if any(now - 2.0 < at < now + 2.0 for at in starts):
-            return False
         is_good = not (weather.loss or weather.slow or weather.stall) and machine.link.back and self.etcd.has_leader
         return is_good and not troubles and supervisor is not None and machine.zygote is not None
 
