@@ -29,7 +29,7 @@ PURE = [
         "suspects", "transactions", "zygote_care",
     )],
     *[f"supervisor.{name}" for name in ("adviser", "counts", "plan", "views")],
-    "child.deadman",
+    "child.deadman", "child.schema", "child.schema_pydantic", "child.schema_values", "pending", "submission", "errors",
 ]  # fmt: skip
 #: in these a name of an impure module is allowed, and why
 ALLOWED = {
