@@ -19,6 +19,7 @@ from tests.faults.checker import (
     margins,
     overlaps,
     read_lives,
+    taken_by_etcd,
 )
 
 MS = S // 1000
@@ -140,6 +141,16 @@ def test_a_torn_line_is_seen(line: str) -> None:
 def test_every_check_is_one_of_those_tested_here() -> None:
     names = {look.__name__ for look in CHECKS}
     assert names == {"overlaps", "beyond_lease", "unclaimed", "fences_back", "lost", "left_behind", "torn_lines"}
+
+
+def test_claims_that_etcd_took_from_living_processes_are_counted() -> None:
+    gone = [
+        ClaimGone("a", 5, 1 * S + 50 * MS, taken=True, by_etcd=True),
+        ClaimGone("a", 9, 2 * S + 50 * MS, taken=True),
+    ]
+    late = ClaimGone("a", 5, 3 * S, taken=True, by_etcd=True)
+    assert taken_by_etcd(replace(evidence(), gone=gone)) == 1
+    assert taken_by_etcd(replace(evidence(), gone=[late])) == 0, "its process was dead: the lease ran out"
 
 
 def test_margins_are_of_claims_that_ran_out_under_a_process() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="write the result as Markdown to this file")
     parser.add_argument("--folder", type=Path, help="keep lines and logs of rounds with violations here")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # all that was started is ended
     seed = random.randrange(10_000) if options.seed is None else options.seed
     left_s = options.minutes * 60
     records: list[Record] = []

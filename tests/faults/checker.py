@@ -44,13 +44,15 @@ class ClaimGone:
     """An owner key vanished. at: boot time when the observer saw it, which is never before it happened.
 
     clean   with the mark that its process is dead, or together with the task
-    taken   by the nemesis, behind its owner's back"""
+    taken   behind its owner's back, while the lease was well: by the nemesis, or (by_etcd) by a deposed leader that
+            revokes live leases, as those of etcd before 3.5.13 do when they come back"""
 
     task: str
     fence: int
     at: int
     clean: bool = False
     taken: bool = False
+    by_etcd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,13 @@ def check(evidence: Evidence) -> list[Violation]:
 
 def _there(present: bool) -> str:
     return "is there" if present else "is gone"
+
+
+def taken_by_etcd(evidence: Evidence) -> int:
+    """How many claims of living processes a deposed leader took away."""
+    last = {(life.task, life.fence): life.last for life in evidence.lives}
+    gone = [one for one in evidence.gone if one.by_etcd and not one.clean]
+    return sum(one.at - last.get((one.task, one.fence), 0) < S // 2 for one in gone)
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from .scene import Host, Scene, send
 
 Heal = Callable[[], None]
 
+#: so long after its return a member that led may still revoke leases that it thinks have run out
+DEPOSED_NS = 2_000_000_000
 #: between two illnesses of etcd
 CONVALESCENCE_S = 6.0
 
@@ -180,6 +182,7 @@ def _ill(scene: Scene, kind: str, member: EtcdServer | None, rng: random.Random,
         if ill.pid is None:
             ill.launch()
         else:
+            scene.observer.doubted_until = boot_ns() + DEPOSED_NS
             ill.thaw()
         scene.etcd_is_ill, scene.etcd_well_since = False, time.monotonic()
 

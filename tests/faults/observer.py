@@ -19,7 +19,8 @@ class Observer:
     """Runs in a thread from its making until `close`. `claims` and `gone` grow meanwhile.
 
     taken_nodes   nodes whose claims the nemesis takes away at present
-    deleted       tasks that it deletes"""
+    deleted       tasks that it deletes
+    doubted_until boot time until which a deposed leader may revoke live leases"""
 
     def __init__(self, endpoints: str, namespace: str) -> None:
         self._layout = Layout(namespace)
@@ -27,6 +28,7 @@ class Observer:
         self.gone: list[ClaimGone] = []
         self.taken_nodes: set[str] = set()
         self.deleted: set[str] = set()
+        self.doubted_until = 0
         #: ranges of revisions that were compacted before they were seen
         self.unseen: list[tuple[int, int]] = []
         self._seen = 0
@@ -96,7 +98,8 @@ class Observer:
         claim = self._owners.pop(task, None)
         if claim is not None:
             taken = task in self.deleted or claim.node in self.taken_nodes
-            self.gone.append(ClaimGone(task, claim.fence, now, clean, taken))
+            by_etcd = not taken and not clean and now < self.doubted_until
+            self.gone.append(ClaimGone(task, claim.fence, now, clean, taken or by_etcd, by_etcd))
 
     def _task_of(self, key: str) -> str | None:
         task, _, last = key.removeprefix(self._layout.tasks).partition("/")

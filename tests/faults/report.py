@@ -6,7 +6,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from .checker import S, failovers, margins
+from .checker import S, failovers, margins, taken_by_etcd
 from .nemesis import Fault
 from .run import Record
 
@@ -53,6 +53,8 @@ def _lines(records: Sequence[Record], command: str) -> Iterable[str]:
     counts = Counter(violation.kind for violation in violations)
     for kind in ("overlap", "beyond lease", "fence", "lost", "process left", "line"):
         yield f"| {kind} | {counts[kind]} |"
+    by_etcd = sum(taken_by_etcd(record.evidence) for record in records)
+    yield f"| claims that a deposed leader of etcd took from live leases (a bug before 3.5.13) | {by_etcd} |"
     worst = max((record.liveness_s for record in records), default=0.0)
     yield f"| from the last healing until every task was completed, at most | {worst:.1f} s |"
     left = [margin for record in records for margin in margins(record.evidence)]
