@@ -235,6 +235,7 @@ def format_member(member: Member) -> str:
             "weight": member.weight,
             "frozen": member.frozen,
             "draining": member.draining,
+            **({"full": True} if member.full else {}),
             "labels": dict(member.labels),
             "handlers": list(member.handlers),
         }
@@ -260,6 +261,7 @@ def parse_member(name: str, value: bytes | str) -> Member:
         weight=float(weight),
         frozen=_field(values, "frozen", bool, False, what),
         draining=_field(values, "draining", bool, False, what),
+        full=_field(values, "full", bool, False, what),
         labels=_strings(values, "labels", what),
         handlers=tuple(handlers),
     )

@@ -68,6 +68,7 @@ class Member:
 
     created  RFC 3339, when this process joined
     capacity the most tasks it runs at once; None: no limit
+    full     its balancer takes no more for now, whatever the capacity; it keeps what it has
     """
 
     name: str
@@ -80,6 +81,7 @@ class Member:
     draining: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     handlers: tuple[str, ...] = ()
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

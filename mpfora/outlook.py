@@ -37,7 +37,8 @@ class PlannedMove:
 
 def not_live(member: Member) -> str:
     """Why a node takes no tasks by the balance; "" if it does."""
-    words = [word for word, is_so in (("frozen", member.frozen), ("draining", member.draining)) if is_so]
+    flags = {"frozen": member.frozen, "draining": member.draining, "full": member.full}
+    words = [word for word, is_so in flags.items() if is_so]
     if not member.handlers:
         words.append("no handlers told")
     return ",".join(words)

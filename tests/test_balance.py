@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mpfora.config import SettingsError
 from mpfora.model import Wants
 from mpfora.supervisor.balance import (
-    BALANCERS,
     FairBalancer,
     Move,
     NoBalancer,
@@ -16,6 +16,8 @@ from mpfora.supervisor.balance import (
     View,
     quotas,
 )
+from mpfora.supervisor.balancers import BALANCERS, make_balancer
+from mpfora.supervisor.resource import ResourceBalancer
 
 
 def node(name: str, tasks: int, weight: float = 1.0, capacity: int | None = None, live: bool = True) -> NodeLoad:
@@ -93,5 +95,54 @@ def test_none_gives_nothing_up() -> None:
 
 
 def test_balancers_by_name() -> None:
-    assert {"fair", "none"} <= set(BALANCERS)
-    assert isinstance(BALANCERS["fair"](), FairBalancer)
+    assert {"fair", "resource", "sleep", "none"} <= set(BALANCERS)
+    for name in BALANCERS:
+        assert isinstance(make_balancer(name), BALANCERS[name])  # type: ignore[arg-type]
+
+
+def test_parameters_come_after_commas() -> None:
+    balancer = make_balancer("resource,of=cpu,claim-below=0.5,release_above=0.75,every_s=2")
+    assert balancer.every_s == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nice", "'nice': use fair, resource, sleep, none or module:attribute"),
+        ("fair,0.8", "parameters are NAME=VALUE"),
+        ("fair,x=1", "TypeError"),
+        ("resource,of=disk", "use memory, cpu or module:attribute"),
+        ("resource,claim_below=0.9,release_above=0.8", "claim_below <= release_above"),
+        ("no.such:thing", "ModuleNotFoundError"),
+        ("os:getcwd", "gives str, which is no mpfora.Balancer"),
+    ],
+)
+def test_a_balancer_that_cannot_be_made_says_what_would_be_right(text: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        make_balancer(text)
+    assert caught.value.option == "--balancer"
+
+
+def resource(*readings: float, **parameters: float) -> ResourceBalancer:
+    left = list(readings)
+    return ResourceBalancer(lambda: left.pop(0) if len(left) > 1 else left[0], smooth=0, **parameters)
+
+
+def test_resource_takes_no_more_above_one_threshold_and_gives_up_above_the_other() -> None:
+    seen = view(node("a", 3), node("b", 0), mine=3)
+    for used, takes, gives in ((0.5, True, []), (0.85, False, []), (0.95, False, ["t0"])):
+        balancer = resource(used)
+        assert balancer.takes_more(seen) is takes
+        assert [move.task_id for move in balancer.choose_releases(seen) if isinstance(move, Move)] == gives
+
+
+def test_resource_keeps_its_tasks_where_nobody_else_takes_any() -> None:
+    balancer = resource(0.99)
+    balancer.takes_more(view(node("a", 3)))
+    assert balancer.choose_releases(view(node("a", 3), node("b", 0, live=False), mine=3)) == ()
+
+
+def test_resource_smooths_what_it_reads() -> None:
+    readings = [0.0, 1.0, 1.0, 1.0]
+    balancer = ResourceBalancer(lambda: readings.pop(0), smooth=0.5)
+    assert [balancer.takes_more(view(node("a", 0))) for _ in range(3)] == [True, True, False]

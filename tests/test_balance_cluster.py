@@ -6,6 +6,7 @@ import pytest
 
 from mpfora.model import Wants
 from mpfora.supervisor.balance import FairBalancer, NoBalancer
+from mpfora.supervisor.resource import ResourceBalancer
 from mpfora.testing.cluster import Cluster
 
 
@@ -179,3 +180,34 @@ def test_none_moves_nothing() -> None:
 def test_the_same_seed_gives_the_same_life() -> None:
     one, other = running(3, 30), running(3, 30)
     assert one.owners == other.owners
+
+
+def test_a_machine_that_runs_short_is_given_nothing_and_gives_up_one_task_at_a_time() -> None:
+    used = {"n0": 0.5, "n1": 0.5}
+    names = iter(list(used))
+
+    def make() -> ResourceBalancer:
+        name = next(names)
+        return ResourceBalancer(lambda: used[name], smooth=0)
+
+    cluster = Cluster(make)
+    for name in used:
+        cluster.start(name)
+    cluster.run(10)
+    cluster.submit(tasks(10))
+    cluster.settle()
+    assert cluster.owned() == {"n0": 5, "n1": 5}
+    used["n0"] = 0.85
+    cluster.run(10)
+    cluster.submit(tasks(4, "u"))
+    cluster.run(10)
+    assert cluster.owned() == {"n0": 5, "n1": 9}
+    used["n0"] = 0.95
+    cluster.run(11)
+    assert cluster.owned() == {"n0": 3, "n1": 11}
+    assert cluster.attempts == cluster.claims
+    used["n0"] = 0.1
+    cluster.run(10)
+    cluster.submit(tasks(4, "v"))
+    cluster.settle()
+    assert cluster.owned()["n0"] >= 5

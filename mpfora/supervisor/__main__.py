@@ -7,8 +7,6 @@ read it was taken away); 1 a bug.
 
 from __future__ import annotations
 
-import importlib
-import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -21,7 +19,7 @@ from mpfora.config import SettingsError
 from mpfora.errors import EmbeddedError
 from mpfora.handler_spec import HandlerSpecError, check_names, parse_spec
 from mpfora.options import Where, etcd_options, resolve
-from mpfora.supervisor.balance import BALANCERS, Balancer
+from mpfora.supervisor.balancers import make_balancer
 from mpfora.supervisor.consumer import Consumer, NodeError, show_title
 from mpfora.supervisor.etcd_coordinator import EtcdCoordinator
 from mpfora.supervisor.logs import Logs
@@ -51,7 +49,7 @@ def node(handlers: tuple[str, ...], where: Where, options: dict[str, Any]) -> No
     """Check everything that can be checked before etcd is asked, then run."""
     check_names([parse_spec(text) for text in handlers])
     settings = make_settings(where.namespace, handlers, options)
-    balancer = load_balancer(options["balancer"])
+    balancer = make_balancer(options["balancer"])
     show_title(settings.name)
     with ExitStack() as stack:
         logs = Logs(settings.name, options["log_format"], options["log_level"])
@@ -61,25 +59,6 @@ def node(handlers: tuple[str, ...], where: Where, options: dict[str, Any]) -> No
             stack.callback(embedded.close)
         coordinator = EtcdCoordinator(etcd, namespace=where.namespace)
         Consumer(coordinator, list(handlers), balancer, settings, exclusive=True).run()
-
-
-def load_balancer(name: str) -> Balancer:
-    """A balancer by its name, or by module:attribute (a Balancer, or something that makes one). Raises
-    SettingsError."""
-    if name in BALANCERS:
-        return BALANCERS[name]()
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise SettingsError("--balancer", f"{name!r}: use {', '.join(BALANCERS)} or module:attribute")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-        balancer = found if isinstance(found, Balancer) else found()
-    except Exception as error:
-        raise SettingsError("--balancer", f"{name!r}: {type(error).__name__}: {error}") from error
-    if not isinstance(balancer, Balancer):
-        raise SettingsError("--balancer", f"{name!r} gives {type(balancer).__name__}, which is no mpfora.Balancer")
-    return balancer
 
 
 def run() -> NoReturn:

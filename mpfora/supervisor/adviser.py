@@ -15,6 +15,18 @@ class Adviser:
         self._balancer = balancer
         self._complaints: dict[str, None] = {}
 
+    @property
+    def every_s(self) -> float | None:
+        return self._balancer.every_s
+
+    def takes_more(self, view: View) -> bool:
+        """Whether the balancer takes further tasks."""
+        try:
+            return bool(self._balancer.takes_more(view))
+        except Exception as error:  # noqa: BLE001 - as below
+            self._complain("takes_more", error)
+            return True
+
     def may_claim(self, view: View, task: OpenTask) -> bool:
         """Whether the balancer takes the task."""
         try:

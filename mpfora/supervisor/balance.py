@@ -107,7 +107,14 @@ class Move:
 
 
 class Balancer(ABC):
-    """The interface that users implement. Both methods are pure: the same view, the same answer."""
+    """The interface that users implement. The methods are pure: the same view, the same answer; but for balancers that
+    look at this machine, too, which set every_s.
+
+    every_s  None: `choose_releases` is asked after changes of the cluster alone. Else so often, in seconds, and before
+             it `takes_more`
+    """
+
+    every_s: float | None = None
 
     @abstractmethod
     def may_claim(self, view: View, task: OpenTask) -> bool:
@@ -119,6 +126,11 @@ class Balancer(ABC):
     def choose_releases(self, view: View) -> Sequence[str | Move]:
         """This node's tasks that should run elsewhere, the cheapest to move first: ids, or Moves that say where and
         why. They are stopped, saved and released, a few at a time. Tasks that are not this node's are ignored."""
+
+    def takes_more(self, view: View) -> bool:
+        """Whether this node takes further tasks. While it does not its record says so, and others are designated;
+        asked only with every_s."""
+        return True
 
 
 class NoBalancer(Balancer):
@@ -170,6 +182,3 @@ def _beyond_room(me: NodeLoad, left: Sequence[OwnTask]) -> list[Move]:
     active = cheapest_first(task for task in left if not task.resting)
     over = 0 if me.capacity is None else len(active) - me.capacity
     return [Move(task.id, None, f"{me.name} holds more than its --max-tasks") for task in active[: max(0, over)]]
-
-
-BALANCERS: Mapping[str, type[Balancer]] = {"fair": FairBalancer, "none": NoBalancer}

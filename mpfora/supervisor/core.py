@@ -79,6 +79,8 @@ class Core:
         self._adrift_at_s = 0.0
         #: others may suspect this node
         self._in_doubt = False
+        #: when a balancer that wants to be asked by the clock is asked next
+        self._advice_at_s = 0.0 if self._adviser.every_s else None
         #: when it asked to be woken, and until when it reads old news
         self._planned_s: float | None = None
         self._reading_until_s = 0.0
@@ -131,6 +133,7 @@ class Core:
             self._claims_wake_at() if self._may_claim(now) and self._is_member() else None,
             self.session.wake_at(now.boot_s),
             self.moves.wake_at() if self._is_held(now) else None,
+            self._advice_at_s if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
             None if self.posture.shutdown else self.zygote.start_at_s,
             min(self._reconcile_at_s, self._sweep_at_s) if self.session.membership is Membership.IN else None,
@@ -327,6 +330,7 @@ class Core:
         leaving = bool(self.posture.shutdown)
         steps = self.zygote.decide(now.boot_s, may_start=not leaving)
         steps += self._decide_phase(now)
+        steps += self._decide_advice(now)
         steps += self._decide_moves(now)
         steps += self._decide_reconcile(now)
         steps += self._decide_adrift(now)
@@ -369,6 +373,16 @@ class Core:
         if phase is LeasePhase.OVERDUE and self.settings.fences:
             return [do.ProbeZygote(self.settings.margin_s / 2)]
         return []
+
+    def _decide_advice(self, now: ev.Now) -> list[do.Command]:
+        """A balancer that looks at more than the cluster is asked by the clock, and others are told what it says."""
+        every_s = self._adviser.every_s
+        if every_s is None or self._advice_at_s is None or now.boot_s < self._advice_at_s or not self._is_held(now):
+            return []
+        self._advice_at_s = now.boot_s + every_s
+        was_full, self.posture.full = self.posture.full, not self._adviser.takes_more(self.views.of_nodes())
+        self.moves.look(now.boot_s)
+        return [do.Publish(self.posture.member())] if self.posture.full != was_full else []
 
     def _decide_moves(self, now: ev.Now) -> list[do.Command]:
         if self._is_held(now) and self.moves.due(now.boot_s):

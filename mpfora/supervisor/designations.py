@@ -18,6 +18,7 @@ from mpfora.model import Member, Wants
 from mpfora.supervisor.mirror import Mirror, TaskView, Touched
 from mpfora.supervisor.plan import Group, Kind, group_key
 
+
 def kind_of(task: TaskView) -> Kind:
     """What tells tasks apart for placing them: plan.group_key."""
     return group_key(task.wants, task.resting)
@@ -149,7 +150,7 @@ class Designations:
         return float("inf") if member.capacity is None else member.capacity - load.active
 
     def is_live(self, member: Member) -> bool:
-        return not (member.frozen or member.draining or member.name in self.suspects)
+        return not (member.frozen or member.draining or member.full or member.name in self.suspects)
 
     def groups(self) -> tuple[Group, ...]:
         """All tasks that are owned or designated, by what they ask of a node: for the plan."""

@@ -54,6 +54,10 @@ class Moves:
     def balance_now(self, now_s: float) -> None:
         self.at_s, self._is_commanded = now_s, True
 
+    def look(self, now_s: float) -> None:
+        """Ask the balancer now, unless it is asked soon anyway."""
+        self.at_s = self.at_s or now_s
+
     def due(self, now_s: float) -> bool:
         """Whether the balancer is to be asked now; True once."""
         if self.at_s is None or now_s < self.at_s:

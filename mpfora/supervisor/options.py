@@ -195,7 +195,12 @@ _OPTIONS = (
         default="fence",
         help="When etcd cannot be reached: tasks are dead before others may run them; or go on, and may overlap.",
     ),
-    _option("--balancer", metavar="NAME", default="fair", help="fair, none, or module:attribute."),
+    _option(
+        "--balancer",
+        metavar="NAME",
+        default="fair",
+        help="fair, resource, sleep, none, or module:attribute; parameters after commas, as in resource,of=cpu.",
+    ),
     _option(
         "--weight",
         type=float,

@@ -21,7 +21,7 @@ class Shutdown(IntEnum):
 
 @dataclass(slots=True)
 class Posture:
-    """frozen, draining   by command;  shutdown  by signal
+    """frozen, draining   by command;  shutdown  by signal;  full  by the balancer
     taken_revision    of the newest node command that was carried out;  taken_ids  the keys of those of that revision
     """
 
@@ -32,6 +32,7 @@ class Posture:
     handlers: tuple[str, ...] = ()
     frozen: bool = False
     draining: bool = False
+    full: bool = False
     shutdown: Shutdown = Shutdown.NO
     taken_revision: int = 0
     taken_ids: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Posture:
             weight=self._weight(),
             frozen=self.frozen,
             draining=self.draining or bool(self.shutdown),
+            full=self.full,
             labels=dict(self.settings.labels),
             handlers=self.handlers,
         )
