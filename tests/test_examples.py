@@ -18,7 +18,7 @@ from mpfora.embedded import acquire
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 HANDLERS = ("primes:count", "mandelbrot:tile", "simulation:planets", "training:Training", "probes:look",
-            "run=mpfora.koalemos:run")  # fmt: skip
+            "run=mpfora.koalemos:run", "fencing_sqlite:count")  # fmt: skip
 WITHIN_S = 60
 
 
@@ -36,22 +36,22 @@ def gone(process: psutil.Process) -> bool:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """An embedded etcd and two nodes: one with the handlers of all examples, one that an example starts itself."""
+    """An embedded etcd and nodes: one with the handlers of most examples, and those that examples start themselves."""
     folder = tmp_path_factory.mktemp("examples")
     values = {key: value for key, value in os.environ.items() if not key.startswith("MPFORA_")}
     values |= {"MPFORA_DATA_DIR": str(folder / "etcd"), "PYTHONPATH": str(ROOT)}
     with acquire(folder / "etcd", linger_s=0.1, fsync=False) as etcd:
         server = psutil.Process(etcd.etcd_pid)
         node = [sys.executable, "-m", "mpfora.supervisor", "--name", "examples", "--max-tasks", "8", *HANDLERS]
-        own = [sys.executable, "textstats.py", "node"]
-        nodes = [start(node, values, folder / "node.log"), start(own, values, folder / "textstats.log")]
+        own = [[sys.executable, f"{name}.py", "node"] for name in ("textstats", "fencing_etcd")]
+        nodes = [start(argv, values, folder / f"{number}.log") for number, argv in enumerate([node, *own])]
         try:
             yield values
         finally:
             for process in nodes:
                 process.terminate()
             codes = [process.wait(20) for process in nodes]
-    assert codes == [0, 0], [log.read_text() for log in folder.glob("*.log")]
+    assert codes == [0, 0, 0], [log.read_text() for log in folder.glob("*.log")]
     ends = time.monotonic() + 10
     while not gone(server):
         assert time.monotonic() < ends, "etcd goes on after the last of its users"
@@ -122,6 +122,14 @@ def test_probes(environment: dict[str, str]) -> None:
     said = run(environment, "probes.py", "2")
     assert "localhost:1: reached in 0 of 2 rounds" in said
     assert re.search(r"127\.0\.0\.1:\d+: reached in 2 of 2 rounds", said), said
+
+
+def test_fencing_sqlite(environment: dict[str, str], tmp_path: Path) -> None:
+    assert "303 primes below 2000" in run(environment, "fencing_sqlite.py", str(tmp_path / "primes.db"), "2000")
+
+
+def test_fencing_etcd(environment: dict[str, str]) -> None:
+    assert re.search("303 primes below 2000, at /counts/fenced-", run(environment, "fencing_etcd.py", "count", "2000"))
 
 
 def test_koalemos(environment: dict[str, str], tmp_path: Path) -> None:
