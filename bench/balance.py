@@ -1,0 +1,156 @@
+"""Balancing: what a start, a join and a death cost, beside a model of Metafora's FairBalancer; and the time it takes.
+
+python -m bench.balance                 # small clusters of whole cores, and the books alone up to 200 nodes
+python -m bench.balance --quick
+
+Whole cores: mpfora.testing.cluster, every node with its own mirror and books, 1 to 20 ms of lag per node and event. The
+books alone: one mirror folds what all nodes fold alike, each revision by itself, and the plan is carried out at once.
+The model of Metafora: every node tries every unowned task, in the order in which the news reaches it; every 15 minutes
+a node that has more than 120 % of the average releases random tasks down to that, which all nodes then race for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+
+from mpfora.model import Member, Wants
+from mpfora.supervisor.balance import FairBalancer
+from mpfora.supervisor.changes import Change, Changes, MemberGone, MemberPut, OwnerGone, OwnerPut, TaskPut
+from mpfora.supervisor.designations import Designations
+from mpfora.supervisor.mirror import Mirror
+from mpfora.supervisor.plan import Seat, transfers
+from mpfora.testing.balancing import HEADER, Life
+from mpfora.testing.cluster import Cluster
+
+
+def whole_cores(nodes: int, tasks: int) -> None:
+    by_name = {f"n{n}": {} for n in range(nodes)}
+    by_id = {f"t{n}": Wants() for n in range(tasks)}
+    life = Life(f"{nodes} x {tasks}", Cluster(FairBalancer), by_name, by_id)
+    print(life.start())
+    print(life.join())
+    needed = tasks - tasks * nodes // (nodes + 1)
+    print(f"{'':16} needed: {tasks // (nodes + 1)} to {needed}")
+    for event in (life.leave, life.crash, life.hang, life.roll):
+        print(event())
+
+
+class Books:
+    """One mirror and its designations, and the time that a revision takes."""
+
+    def __init__(self, nodes: int) -> None:
+        self.mirror = Mirror()
+        self.books = Designations(self.mirror)
+        self.names = [f"n{n}" for n in range(nodes)]
+        for name in self.names:
+            self.put(MemberPut(Member(name, handlers=("work",))))
+
+    def put(self, *changes: Change) -> None:
+        self.books.fold(self.mirror.absorb(Changes(self.mirror.revision + 1, changes)))
+
+    def claim_all(self) -> int:
+        """Every designated task is claimed, each in a revision of its own."""
+        claims = list(self.books.designee.items())
+        for task_id, node in claims:
+            self.put(OwnerPut(task_id, node, self.mirror.revision + 1))
+        return len(claims)
+
+    def spread(self) -> int:
+        counts = [self.books.load(name).owned for name in self.mirror.members]
+        return max(counts) - min(counts)
+
+
+def books_alone(nodes: int, tasks: int) -> None:
+    books = Books(nodes)
+    began = time.perf_counter()
+    for n in range(tasks):
+        books.put(TaskPut(f"t{n}"))
+    claims = books.claim_all()
+    per_event_us = (time.perf_counter() - began) / (2 * tasks) * 1e6
+    start_spread = books.spread()
+    books.put(MemberPut(Member("new", handlers=("work",))))
+    began = time.perf_counter()
+    plan = transfers([Seat(name) for name in books.mirror.members], books.books.groups())
+    plan_ms = (time.perf_counter() - began) * 1e3
+    moves = carry_out(books, plan)
+    join_spread = books.spread()
+    dead = [task.id for task in books.mirror.owned_by("n0")]
+    books.put(MemberGone("n0"), *[OwnerGone(task_id, clean=False) for task_id in dead])
+    claimed = books.claim_all()
+    again = transfers([Seat(name) for name in books.mirror.members], books.books.groups())
+    print(
+        f"{nodes:4} x {tasks:7}  attempts/claim {claims / tasks:.3f}  spread {start_spread}  join: {moves} moves of"
+        f" {tasks // (nodes + 1)} needed, spread {join_spread}  death: {claimed} claimed, {sum(t.count for t in again)}"
+        f" moves more, spread {books.spread()}  fold {per_event_us:.0f} us/event  plan {plan_ms:.1f} ms"
+    )
+
+
+def carry_out(books: Books, plan: list) -> int:  # type: ignore[type-arg]
+    """Release what the plan says, to whom it says, one task a revision, and have it claimed."""
+    owned: dict[str, list[str]] = {}
+    for task in books.mirror.tasks.values():
+        if task.owner is not None:
+            owned.setdefault(task.owner.node, []).append(task.id)
+    moves = 0
+    for transfer in plan:
+        for _ in range(transfer.count):
+            books.put(OwnerGone(owned[transfer.source].pop(), clean=True, to=transfer.target))
+            moves += books.claim_all()
+    return moves
+
+
+def metafora(nodes: int, tasks: int, rng: random.Random) -> None:
+    """The model, over a start and a join."""
+    counts = [0] * nodes
+    attempts = 0
+    for _ in range(tasks):
+        attempts += nodes
+        counts[rng.randrange(nodes)] += 1
+    start_spread = max(counts) - min(counts)
+    for _ in range(8):
+        moves, attempts = metafora_round(counts, attempts, rng)
+    counts.append(0)
+    moves = 0
+    for _ in range(8):
+        more, attempts = metafora_round(counts, attempts, rng)
+        moves += more
+    print(
+        f"{nodes:4} x {tasks:7}  attempts/claim {nodes:.3f}  spread {start_spread}  join: {moves} moves of"
+        f" {tasks // (nodes + 1)} needed,"
+        f" the new node has {counts[-1]} after two hours, spread {max(counts) - min(counts)}"
+    )
+
+
+def metafora_round(counts: list[int], attempts: int, rng: random.Random) -> tuple[int, int]:
+    most = int(1.2 * sum(counts) / len(counts))
+    released = 0
+    for node, count in enumerate(counts):
+        if count > most:
+            released += count - most
+            counts[node] = most
+    for _ in range(released):
+        counts[rng.randrange(len(counts))] += 1
+        attempts += len(counts)
+    return released, attempts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.balance")
+    parser.add_argument("--quick", action="store_true", help="small sizes only")
+    quick = parser.parse_args().quick
+    print("whole cores\n" + HEADER)
+    for nodes, tasks in ((3, 300),) if quick else ((3, 1000), (10, 1000), (20, 500)):
+        whole_cores(nodes, tasks)
+    print("\nthe books alone")
+    sizes = ((3, 1000), (10, 2000)) if quick else ((3, 1000), (10, 10_000), (50, 50_000), (200, 100_000))
+    for nodes, tasks in sizes:
+        books_alone(nodes, tasks)
+    print("\na model of Metafora's FairBalancer")
+    for nodes, tasks in sizes:
+        metafora(nodes, tasks, random.Random(1))
+
+
+if __name__ == "__main__":
+    main()
