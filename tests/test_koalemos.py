@@ -201,9 +201,10 @@ def test_one_that_does_not_obey_is_killed_in_time_for_the_transition() -> None:
 
 
 def test_one_that_was_stopped_by_sigstop_can_still_be_ended() -> None:
-    script = "trap 'exit 0' TERM; echo ready; kill -STOP $$; while :; do sleep 0.05; done"
+    script = "trap 'echo obeyed; exit 0' TERM; echo ready; kill -STOP $$; while :; do sleep 0.05; done"
     done = shell(script, steps=[testing.stop(when=testing.printed("ready"))], stop_timeout=5)
     assert done.cause == "released"
+    assert "obeyed" in done.lines
 
 
 # -- what it leaves behind --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -84,25 +85,40 @@ async def test_of_those_that_replace_at_once_one_wins(client: AsyncClient) -> No
     assert sum(isinstance(answer, TaskExists) and answer.what == "a task" for answer in answers) == 11
 
 
-async def test_a_state_that_changes_meanwhile_is_compared_anew(client: AsyncClient) -> None:
-    """A state is written between the refusal and the replacement: the replacement is of what is there then."""
-    await finished(client, "p1")
-    submit, count = client._etcd.submit, 0
+def meddle(client: AsyncClient, at: int, key: str, value: str) -> None:
+    """Put something just before the client's transaction number `at`."""
+    submit, numbers = client._etcd.submit, itertools.count(1)
 
     def meddling(txn: object, subject: str) -> object:
         async def work() -> object:
-            nonlocal count
-            count += 1
-            if count == 2:
-                await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.KILLED)))
+            if next(numbers) == at:
+                await client._etcd.put(key, value)
             return await submit(txn, subject)  # type: ignore[arg-type]
 
         return work()
 
     client._etcd.submit = meddling  # type: ignore[assignment,method-assign]
+
+
+async def test_a_state_that_changes_meanwhile_is_compared_anew(client: AsyncClient) -> None:
+    """A state is written between the refusal and the replacement: the replacement is of what is there then."""
+    await finished(client, "p1")
+    meddle(client, 2, client._layout.state("p1"), format_state(TaskState(State.KILLED)))
     await client.submit("p1", replace=True)
-    assert count == 3
     assert await keys_of(client) == ["tasks/p1", "tasks/p1/props"]
+
+
+@pytest.mark.parametrize("part", ["task", "props"])
+async def test_a_task_that_comes_between_is_not_replaced(client: AsyncClient, part: str) -> None:
+    await finished(client, "p1")
+    key = getattr(client._layout, part)("p1")
+    meddle(client, 2, key, '{"theirs":1}')
+    with pytest.raises(TaskExists, match="a task of this id"):
+        await client.submit("p1", {"ours": 1}, replace=True)
+    found = await client._etcd.get(key)
+    assert found is not None
+    assert found.value == b'{"theirs":1}'
+    assert "state/p1" in await keys_of(client)
 
 
 async def test_many_are_replaced_each_by_itself(client: AsyncClient) -> None:
@@ -186,19 +202,17 @@ async def test_purge_of_those_named_and_within_limits(client: AsyncClient) -> No
 
 async def test_a_task_that_is_submitted_meanwhile_is_spared(client: AsyncClient) -> None:
     await finished(client, "p1")
-    submit = client._etcd.submit
-
-    def meddling(txn: object, subject: str) -> object:
-        async def work() -> object:
-            await client._etcd.put(client._layout.task("p1"), "")
-            return await submit(txn, subject)  # type: ignore[arg-type]
-
-        return work()
-
-    client._etcd.submit = meddling  # type: ignore[assignment,method-assign]
+    meddle(client, 1, client._layout.task("p1"), "")
     purged = await client.purge()
     assert purged.removed == []
     assert purged.kept == {"p1": "a task of this id exists, or its state has just changed"}
+
+
+async def test_a_state_that_is_written_meanwhile_is_spared(client: AsyncClient) -> None:
+    await finished(client, "p1", State.FAILED)
+    meddle(client, 1, client._layout.state("p1"), format_state(TaskState(State.COMPLETED, result=7)))
+    assert (await client.purge(state="failed")).removed == []
+    assert (await client.task("p1")).result == 7
 
 
 async def test_more_than_one_window_is_purged(client: AsyncClient) -> None:
