@@ -47,7 +47,7 @@ _HOMES = {
     "handler": "mpfora.handlers",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:

@@ -69,7 +69,7 @@ class Consumer:
         **overrides: Any,
     ) -> None:
         single = isinstance(handlers, str) or callable(handlers)
-        self._specs: list[HandlerSpec] = [spec_of(h) for h in ([handlers] if single else handlers)]  # type: ignore[arg-type,list-item,union-attr]
+        self._specs: list[HandlerSpec] = [spec_of(h) for h in ([handlers] if single else handlers)]  # type: ignore[arg-type,union-attr]
         check_names(self._specs)
         self._coordinator = coordinator
         self._balancer = balancer or FairBalancer()

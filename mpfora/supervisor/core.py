@@ -263,8 +263,8 @@ class Core:
         return steps
 
     def _doubt(self, touched: Touched, is_new: bool) -> None:
-        """Whom others have missed they may suspect, whatever this node's own books say: those of a watch that began anew
-        are not theirs. A touch of the record ends it."""
+        """Whom others have missed they may suspect, whatever this node's own books say: those of a watch that began
+        anew are not theirs. A touch of the record ends it."""
         me = self.settings.name
         if me in touched.touched_members:
             self._in_doubt = False
@@ -274,7 +274,8 @@ class Core:
             self._in_doubt = True
 
     def _malformed(self, bad: Malformed) -> list[do.Command]:
-        """Said once, and deleted where it is a command for this node; one for a task is deleted by whoever owns it."""
+        """Said once, and deleted where it is a command for this node; one for a task is deleted by whoever owns
+        it."""
         said = do.Say("warning", f"ignored {bad.key!r} in the store: {bad.problem}")
         steps: list[do.Command] = [said] if self.told.is_new(bad) else []
         if bad.node == self.settings.name and bad.key_id is not None:
@@ -399,7 +400,8 @@ class Core:
         return steps
 
     def _decide_reconcile(self, now: ev.Now) -> list[do.Command]:
-        """Every few seconds the store is held against what this node believes of itself, and the difference mended."""
+        """Every few seconds the store is held against what this node believes of itself, and the difference
+        mended."""
         if now.boot_s < self._reconcile_at_s or self.session.membership is not Membership.IN:
             return []
         self._reconcile_at_s = now.boot_s + RECONCILE_S
@@ -425,8 +427,9 @@ class Core:
         return [] if right and not self._in_doubt else [do.Publish(mine)]
 
     def _adopt(self) -> list[do.Command]:
-        """What the store says this node owns and nothing here runs is claimed again, which finds out whose it is; seen
-        twice, it is no matter of lag. Whoever owns must run or give back, so a frozen or full node adopts too."""
+        """What the store says this node owns and nothing here runs is claimed again, which finds out whose it is;
+        seen twice, it is no matter of lag. Whoever owns must run or give back, so a frozen or full node adopts
+        too."""
         before, self._orphans = self._orphans, {}
         adopted: list[str] = []
         for task in self.mirror.owned_by(self.settings.name):
@@ -438,7 +441,8 @@ class Core:
         return _batches(self.claims.adopt(adopted))
 
     def _decide_adrift(self, now: ev.Now) -> list[do.Command]:
-        """What runs on although its claim has ended is claimed again as soon as etcd can be asked, until it answers."""
+        """What runs on although its claim has ended is claimed again as soon as etcd can be asked, until it
+        answers."""
         task_ids = self._claimable_adrift() if self._is_held(now) and now.boot_s >= self._adrift_at_s else []
         if task_ids:
             self._adrift_at_s = now.boot_s + ADRIFT_S

@@ -85,8 +85,8 @@ class Effects:
     # -- the store ------------------------------------------------------------------------------------
 
     async def _open_session(self, command: do.OpenSession) -> ev.Event:
-        """Join. At the start the store has START_LIMIT_S to answer, and a former life of this node, killed a moment ago on
-        this machine, has its lease to run out."""
+        """Join. At the start the store has START_LIMIT_S to answer, and a former life of this node, killed a moment
+        ago on this machine, has its lease to run out."""
         patience = boot_s() + (0.0 if self._joined else START_LIMIT_S)
         former_life = boot_s() + command.ttl_s + 2.0
         while True:

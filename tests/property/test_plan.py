@@ -1,4 +1,4 @@
-"""Laws of the plan, over any cluster; the fewest moves and the most level loads by trying all divisions of small ones."""
+"""Laws of the plan, over any cluster; fewest moves and most level loads, by trying all divisions of small ones."""
 
 from __future__ import annotations
 
