@@ -7,10 +7,8 @@ writes them anew; look at the difference, and think of the nodes and clients tha
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import pytest
 
 from mpfora.history import Run, format_history
 from mpfora.keys import (
@@ -26,9 +24,19 @@ from mpfora.keys import (
     format_state,
 )
 from mpfora.kv import Delete, DeletePrefix, Get, Put, Txn
-from mpfora.model import Member
+from mpfora.model import Claim, Member
 from mpfora.states import Message, State, TaskError, TaskState, Verb
 from mpfora.submission import NewTask, kept_of, replace_txn, submit_txn
+from mpfora.supervisor.coordinator import Update
+from mpfora.supervisor.transactions import (
+    Session,
+    Written,
+    claim_txn,
+    done_txn,
+    keep_txn,
+    release_txn,
+    take_command,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 KEYS = Layout("ns")
@@ -56,6 +64,7 @@ def test_keys() -> None:
             KEYS.state("ID"),
             KEYS.checkpoint("ID"),
             KEYS.history("ID"),
+            KEYS.finished_until(AT, "ID"),
             KEYS.member("NODE"),
             KEYS.node_command("NODE", "17"),
             KEYS.live("NODE"),
@@ -84,6 +93,7 @@ def test_values() -> None:
         "owner": format_owner("n1"),
         "owner, missed": format_owner("n1", "n2"),
         "released": format_released("n1", 42),
+        "released, to another": format_released("n1", 42, "n2"),
         **{f"state, {name}": format_state(state) for name, state in STATES.items()},
         **{f"command, {verb}": format_message(Message(verb)) for verb in COMMAND_VERBS if verb is not Verb.SLEEP},
         "command, sleep": format_message(Message.sleep(AT + 0.5)),
@@ -110,12 +120,33 @@ def shown(txn: Txn) -> Iterable[str]:
                 yield f"    delete {key}"
             case DeletePrefix(prefix):
                 yield f"    delete {prefix}*"
+            case Txn(compares, ops):
+                yield from (f"  {line}" for line in shown(Txn(compares, ops)))
             case Get(key):
                 yield f"    get {key}"
 
 
-@pytest.mark.parametrize("name", ["client"])
-def test_what_a_client_writes_at_once(name: str) -> None:
+def transactions(name: str, txns: Mapping[str, Txn]) -> None:
+    compare(name, (line for title, txn in txns.items() for line in (title, *shown(txn))))
+
+
+def test_what_a_node_writes_at_once() -> None:
+    session, claim = Session("n1", 7, 15.0), Claim("ID", 42)
+    run = Run("n1", 1, 42, AT, AT + 1.5, "released")
+    update = Update(TaskState(attempt=1), '{"at":7}', command_revision=40, history=(run,))
+    done = Update(TaskState(State.COMPLETED, result=7), history=(run,), keep_until=AT)
+    txns = {
+        "claim": claim_txn(KEYS, session, "ID", None),
+        "claim, of one that was missed": claim_txn(KEYS, session, "ID", "n2"),
+        "keep": keep_txn(KEYS, session, claim, update, Written(17, 0)),
+        "release": release_txn(KEYS, session, claim, update),
+        "done": done_txn(KEYS, session, claim, done),
+        "take a command": take_command(KEYS, "ID", 40),
+    }
+    transactions("node.txt", txns)
+
+
+def test_what_a_client_writes_at_once() -> None:
     task = NewTask("ID", {"below": 10, "é": "<&>"}, "primes:count")
     txns = {
         "submit": submit_txn(KEYS, task),
@@ -123,4 +154,4 @@ def test_what_a_client_writes_at_once(name: str) -> None:
         "replace": replace_txn(KEYS, task, 17),
         "purge": Txn((), kept_of(KEYS, "ID")),
     }
-    compare(f"{name}.txt", (line for title, txn in txns.items() for line in (title, *shown(txn))))
+    transactions("client.txt", txns)

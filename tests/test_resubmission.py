@@ -33,6 +33,8 @@ async def finished(client: AsyncClient, task_id: str, state: State = State.COMPL
     await client._etcd.put(keys.state(task_id), format_state(TaskState(state, **fields)))  # type: ignore[arg-type]
     await client._etcd.put(keys.checkpoint(task_id), '{"at":7}')
     await client._etcd.put(keys.history(task_id), "[]")
+    if state is State.KILLED:  # a node with --keep-finished
+        await client._etcd.put(keys.finished_until(NOW, task_id), "")
 
 
 async def keys_of(client: AsyncClient) -> list[str]:
@@ -169,13 +171,21 @@ async def test_purge_removes_states_with_all_that_belongs_to_them(client: AsyncC
     await client._etcd.put(client._layout.state("live"), format_state(TaskState(State.PAUSED)))
     await client._etcd.put(client._layout.checkpoint("live"), "1")
     await finished(client, "done")
-    await finished(client, "bad", State.FAILED)
+    await finished(client, "bad", State.KILLED)
+    await client._etcd.put(client._layout.finished_until(NOW + 7, "other"), "")
     await client._etcd.put(client._layout.state("broken"), "{")
     purged = await client.purge()
     assert sorted(purged.removed) == ["bad", "done"]
     assert purged.kept["live"] == "it has not finished: it is paused"
     assert "cannot be read" in purged.kept["broken"]
-    assert await keys_of(client) == ["checkpoints/live", "state/broken", "state/live", "tasks/live", "tasks/live/props"]
+    assert await keys_of(client) == [
+        "checkpoints/live",
+        "finished/001800000007/other",
+        "state/broken",
+        "state/live",
+        "tasks/live",
+        "tasks/live/props",
+    ]
 
 
 async def test_purge_of_those_named_and_within_limits(client: AsyncClient) -> None:
