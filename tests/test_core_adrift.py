@@ -188,3 +188,25 @@ def test_with_fence_the_same_story_ends_in_a_kill() -> None:
     story = Story()
     story.hold()
     assert story.put(OwnerGone("t", clean=False)) == [story.kill(Cause.LOST_CLAIM, dump=False)]
+
+
+def test_an_end_whose_writing_was_cut_short_is_written_under_the_next_claim(story: Adrift) -> None:
+    """If it had been written after all, the task is gone, and the next claim is lost."""
+    assert kinds(story.exits(RESULT_42)) == ["Finish"]
+    story.lose_lease()
+    assert story.rejoin() == claims("t")
+    assert story.wins("t") == [story.finish(state=story.ended_completed())]
+    late = Adrift()
+    late.hold()
+    late.exits(RESULT_42)
+    late.lose_lease()
+    late.rejoin()
+    assert late.tell(ev.ClaimsAnswered((Lost("t"),))) == []
+    assert late.holds() == []
+
+
+def test_a_save_under_way_is_made_again_under_the_next_claim(story: Adrift) -> None:
+    assert kinds(story.tell(ev.ChildSaved(story.runs["t"], '{"n":1}'))) == ["Keep"]
+    story.lose_lease()
+    story.rejoin()
+    assert story.wins("t") == [story.keep(checkpoint_json='{"n":1}')]

@@ -198,7 +198,7 @@ class Holdings:
     def claim_ended(self, slot: Slot) -> list[do.Command]:
         """The claim is no more, and perhaps nobody's: lost, unless what runs may outlive it."""
         has_something = slot.process is not Process.NONE or slot.outcome is not None
-        if self._settings.fences or slot.lost or slot.giving_back or not has_something:
+        if self._settings.fences or slot.lost or not has_something:
             return self.lose(slot)
         self._dirty[slot.task_id] = None
         if slot.adrift:
