@@ -110,6 +110,8 @@ def _obstacle(place: Place, resting: bool) -> str | None:
         return "draining"
     if member.frozen:
         return "frozen"
+    if member.full:
+        return "taking no more for now, as its balancer says"
     if not resting and member.capacity is not None and place.active >= member.capacity:
         return f"full ({place.active} of {member.capacity})"
     return None

@@ -60,8 +60,10 @@ CASES: list[tuple[str, Wants, list[Place], str]] = [
             place("n3", draining=True, frozen=True),
             place("n4", 9, capacity=0),
             place("n5", handlers=("x",)),
+            place("n6", full=True),
         ],
-        "no node that could take it has room: n1 is full (2 of 2), n2 is frozen, n3 is draining, n4 is full (9 of 0)",
+        "no node that could take it has room: n1 is full (2 of 2), n2 is frozen, n3 is draining, n4 is full (9 of 0),"
+        " n6 is taking no more for now, as its balancer says",
     ),
     (
         "may be claimed",
@@ -111,6 +113,7 @@ MEMBERS = st.builds(
     capacity=st.sampled_from([None, 0, 1]),
     frozen=st.booleans(),
     draining=st.booleans(),
+    full=st.booleans(),
     labels=st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy")),
     handlers=st.lists(st.sampled_from(["h", "i"]), unique=True).map(tuple),
 )
@@ -135,7 +138,7 @@ def test_a_reason_agrees_with_the_rule_by_which_nodes_claim(wants: Wants, places
     free = [
         one
         for one in able
-        if not (one.member.frozen or one.member.draining)
+        if not (one.member.frozen or one.member.draining or one.member.full)
         and (resting or one.member.capacity is None or one.active < one.member.capacity)
     ]
     assert ("could be claimed by" in reason) == bool(free)
