@@ -24,7 +24,7 @@ from .scene import Scene
 TASKS = 60
 NODES = ("n1", "n2", "n3", "n4")
 #: between two faults
-PAUSE_S = (0.2, 1.2)
+PAUSE_S = (0.3, 2.0)
 #: from the last healing until every task is completed
 LIVENESS_S = 90.0
 #: a node's own end after SIGTERM
@@ -164,8 +164,11 @@ def _leave(scene: Scene, record: Record, say: Say) -> list[str]:
     for host in scene.hosts.values():
         if host.node is None:
             continue
+        was_alive = host.lives
         with suppress(AssertionError):
-            host.node.exit_code(max(0.1, ends - time.monotonic()))
+            code = host.node.exit_code(max(0.1, ends - time.monotonic()))
+            if was_alive and code:
+                left.append(f"node {host.name} left with exit code {code}")
         if host.lives:
             left.append(f"node {host.name} did not leave within {LEAVE_S:g} s")
     while (found := scene.left()) and time.monotonic() < ends:
