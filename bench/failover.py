@@ -4,6 +4,7 @@ Three members of etcd and three nodes on this machine, a lease of 4 s; each task
 watched beside the nodes. A round does one thing to one node, and is over when every task that ran there runs again.
 
 failover  from the blow until the first line of a task's next process, anywhere
+released  of that, until etcd let the claim go (the rest is the grace, if there is one, the next claim and the fork)
 margin    from a task's last line until etcd lets its claim go
 """
 
@@ -116,7 +117,7 @@ def all_run(scene: Scene, lines: Lines) -> bool:
 
 
 def round_of(scene: Scene, lines: Lines, host: Host, blow: Callable[[Scene, Host], None]) -> tuple[list[float], ...]:
-    """Failovers and margins of one blow."""
+    """Failovers, releases and margins of one blow."""
     lines.clear()
     until(lambda: all_run(scene, lines), "every task runs, in equal shares")
     seen = len(scene.observer.gone)
@@ -139,12 +140,13 @@ def round_of(scene: Scene, lines: Lines, host: Host, blow: Callable[[Scene, Host
     until(lambda: len(next_lives()) == len(hit), f"the tasks of {host.name} run again")
     failovers = [(life.first - at) / S for life in next_lives().values()]
     last = {(life.task, life.fence): life.last for life in lines.lives()}
-    gone = [one for one in scene.observer.gone[seen:] if not one.clean]
-    margins = [(one.at - last[one.task, one.fence]) / S for one in gone if (one.task, one.fence) in last]
+    gone = [one for one in scene.observer.gone[seen:] if one.task in hit and one.fence == hit[one.task].fence]
+    releases = [(one.at - at) / S for one in gone]
+    margins = [(one.at - last[one.task, one.fence]) / S for one in gone if not one.clean]
     violations = [one for one in check(Evidence(lines.lives(), scene.observer.gone)) if one.kind != "lost"]
     for violation in violations:
         print(f"VIOLATION {violation}", flush=True)
-    return failovers, margins
+    return failovers, releases, margins
 
 
 def heal(scene: Scene, host: Host) -> None:
@@ -166,6 +168,10 @@ def row(values: Sequence[float]) -> str:
     return f"| {ordered[0]:.2f} | {statistics.median(ordered):.2f} | {p99:.2f} | {ordered[-1]:.2f} "
 
 
+def middle(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f}" if values else "-"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -176,8 +182,9 @@ def main() -> None:
         f"lease {TTL_S} s, margin {MARGIN_S:g} s, {options.tasks} tasks, {len(NODES)} nodes, {options.rounds} rounds\n"
     )
     print("| done to a node | tasks | failover s: least | median | p99 | most", end=" ")
+    print("| released s, median", end=" ")
     print("| margin s: least | median | p99 | most | wanted |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---" * 12 + "|", flush=True)
     with tempfile.TemporaryDirectory(prefix="mpfora-failover-") as name:
         scene = Scene(Path(name), list(NODES))
         try:
@@ -186,14 +193,19 @@ def main() -> None:
             for case in options.cases:
                 blow, wanted = CASES[case]
                 failovers: list[float] = []
+                releases: list[float] = []
                 margins: list[float] = []
                 for number in range(options.rounds):
                     host = scene.hosts[NODES[number % len(NODES)]]
                     more = round_of(scene, Lines(scene.folder / "lines"), host, blow)
                     failovers += more[0]
-                    margins += more[1]
+                    releases += more[1]
+                    margins += more[2]
                     heal(scene, host)
-                print(f"| {case} | {len(failovers)} {row(failovers)}{row(margins)}| {wanted} |", flush=True)
+                print(
+                    f"| {case} | {len(failovers)} {row(failovers)}| {middle(releases)} {row(margins)}| {wanted} |",
+                    flush=True,
+                )
         finally:
             scene.close()
 

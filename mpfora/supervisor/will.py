@@ -16,7 +16,7 @@ import sys
 from mpfora.config import EtcdSettings
 from mpfora.etcd import Etcd
 from mpfora.keys import Layout, format_lost
-from mpfora.kv import KV, Delete, LeaseNotFound, Put, StoreError, Txn, Unreachable, created_at, lease_is
+from mpfora.kv import KV, Delete, Get, LeaseNotFound, Put, StoreError, Txn, Unreachable, created_at, lease_is
 
 WILL_S = 5.0
 #: a claim is gone, whoever took it away
@@ -43,8 +43,8 @@ def owned_task(layout: Layout, key: str) -> str | None:
 
 async def release(etcd: Etcd, layout: Layout, node: str, lease: int, task_id: str) -> bool:
     """Whether the claim was still there and is now released. Safe to repeat, so a lost answer is asked for again."""
-    owner = await etcd.get(layout.owner(task_id))
-    if owner is None or owner.lease != lease:
+    (owner,) = (await etcd.submit(Txn((), (Get(layout.owner(task_id)),)), task_id)).answers
+    if not isinstance(owner, KV) or owner.lease != lease:
         return False
     txn = release_txn(layout, node, owner, task_id)
     for tries_left in reversed(range(_TRIES)):
