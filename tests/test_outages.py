@@ -257,3 +257,20 @@ def test_a_node_that_is_cut_off_has_no_process_left_when_etcd_lets_go(story: Sto
     story.run(after=first)
     story.finish("t")
     assert node.stop() == 0
+
+
+def test_a_supervisor_that_hangs_in_a_loop_loses_its_tasks_in_time(story: Story) -> None:
+    """Its zygote keeps the deadline; another node runs the task; and it can still be ended by a signal that is none of
+    Python's."""
+    node = story.start(balancer="hanging_balancer:Hanging")
+    story.submit("t")
+    first = story.run()
+    story.submit("hang")
+    story.site.wait_owner("t", None)
+    assert not is_alive(first.pid)
+    assert story.runs("t")[-1].lived < boot_ns() - 0.5 * S
+    story.start("n2")
+    story.run(after=first)
+    story.finish("t", "hang")
+    node.process.kill()
+    node.wait_empty()
