@@ -1,5 +1,5 @@
-"""Random lives of played clusters: after whatever happened all that can run is owned, nothing is beyond a node's room or
-labels, and what the plan says is left to move is nothing."""
+"""Random lives of played clusters: after whatever happened all that can run is owned, nothing is beyond a node's room
+or labels, and what the plan says is left to move is nothing."""
 
 from __future__ import annotations
 
