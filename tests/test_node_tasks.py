@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from etcd_server import EtcdServer
+from etcd_server import EtcdServer, encoded
 from node import Site, until
 from processes import no_processes_left  # noqa: F401
 
@@ -14,13 +14,18 @@ from mpfora.history import parse_history
 from mpfora.units import format_time
 
 
+def submit_unseen(site: Site, task_id: str, props: str) -> None:
+    """As a Go client does, which does not look at what it submits."""
+    keys = ((site.layout.task(task_id), ""), (site.layout.props(task_id), props))
+    puts = [{"requestPut": {"key": encoded(key.encode()), "value": encoded(text.encode())}} for key, text in keys]
+    site.etcd.post("kv/txn", {"success": puts})
+
+
 def test_settings_in_props_on_a_real_node(etcd: EtcdServer, namespace: str) -> None:
     with Site(etcd, namespace) as site:
         node = site.start("zoo:sleep", "node_handlers:fail", "zoo:result", max_tasks=0)
         tomorrow = time.time() + 86_400
-        # ours look at what they submit; a Go client does not
-        etcd.put(site.layout.props("bad"), '{"handler":"zoo:result","stop_timeout":"soon","retry":{"max_errors":1}}')
-        etcd.put(site.layout.task("bad"), "")
+        submit_unseen(site, "bad", '{"handler":"zoo:result","stop_timeout":"soon","retry":{"max_errors":1}}')
         site.submit("later", "zoo:result", not_before=format_time(tomorrow))
         site.submit("final", "node_handlers:fail", retry={"fail_on": ["LookupError", "ArithmeticError", "ValueError"]})
         site.submit("hung", "zoo:sleep", stall_timeout="300ms", retry={"budgets": {"stalled": 1}})
