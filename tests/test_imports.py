@@ -26,7 +26,7 @@ PURE = [
     *[f"supervisor.{name}" for name in (
         "answers", "balance", "changes", "claiming", "commands", "coordinator", "core", "designations", "ending",
         "events", "holdings", "key_changes", "lease", "lifecycle", "mirror", "moves", "posture", "session", "timers",
-        "suspects", "transactions", "zygote_care",
+        "slot", "suspects", "transactions", "zygote_care",
     )],
     *[f"supervisor.{name}" for name in ("adviser", "counts", "plan", "told", "views")],
     "child.deadman", "child.schema", "child.schema_pydantic", "child.schema_values", "pending", "submission", "errors",

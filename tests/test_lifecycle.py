@@ -16,7 +16,8 @@ from mpfora.supervisor.answers import ended, not_written, rejected, written
 from mpfora.supervisor.changes import TaskCommandPut
 from mpfora.supervisor.coordinator import Update
 from mpfora.supervisor.events import Now
-from mpfora.supervisor.lifecycle import Process, Site, Slot, advance, wake_at
+from mpfora.supervisor.lifecycle import advance, wake_at
+from mpfora.supervisor.slot import Process, Site, Slot
 
 CLAIM = Claim("t", 5)
 ASK, KILL, FORK = do.AskStop, do.Kill, do.Fork

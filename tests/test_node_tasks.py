@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 
@@ -105,4 +106,26 @@ def test_a_state_that_cannot_be_read_is_held_and_said_and_run_when_it_is_mended(
         node.wait_idle()
         site.put(site.layout.state("t"), '{"state":"runnable"}')
         assert site.wait_end("t").state == "completed"
+        assert node.stop() == 0
+
+
+def test_a_handler_that_saves_without_end_writes_little_and_its_last_save_lands(
+    etcd: EtcdServer, namespace: str
+) -> None:
+    with Site(etcd, namespace) as site:
+        node = site.start("zoo:flood_saves", stop_timeout=0.5, save_every="500ms")
+        key = site.layout.checkpoint("t")
+        site.submit("t", saves=10**9, bytes=10)
+
+        def version() -> int:
+            found = etcd.post("kv/range", {"key": encoded(key.encode())}).get("kvs", [])
+            return int(found[0]["version"]) if found else 0
+
+        until(lambda: version() >= 4, "it is written again and again")
+        before, at = json.loads(site.get(key) or "")["n"], site.kept("t")
+        site.client.command_and_wait("t", Message.pause())
+        last = json.loads(site.get(key) or "")["n"]
+        assert last > before
+        assert last > 20 * version(), "most saves are written together"
+        assert (at.attempt, site.kept("t").cause) == (0, "stop_timeout")
         assert node.stop() == 0

@@ -9,7 +9,7 @@ from mpfora.outcome import Cause, Outcome
 from mpfora.supervisor import commands as do
 from mpfora.supervisor.coordinator import Update
 from mpfora.supervisor.events import Now
-from mpfora.supervisor.lifecycle import Process, Slot
+from mpfora.supervisor.slot import Process, Slot
 
 #: before a claim is given back whose state the store does not take
 REJECTED_S = 5.0

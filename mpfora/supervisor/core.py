@@ -28,11 +28,11 @@ from mpfora.supervisor.counts import Counts
 from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.holdings import Holdings
 from mpfora.supervisor.lease import LeasePhase
-from mpfora.supervisor.lifecycle import Process, Site
 from mpfora.supervisor.mirror import Mirror, TaskView, Touched
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.posture import Posture, Shutdown
 from mpfora.supervisor.session import Membership, Session
+from mpfora.supervisor.slot import Process, Site
 from mpfora.supervisor.told import Told
 from mpfora.supervisor.views import Views
 from mpfora.supervisor.zygote_care import ZygoteCare

@@ -21,8 +21,9 @@ from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.answers import ended, not_written, rejected, written
 from mpfora.supervisor.coordinator import Update, Won
-from mpfora.supervisor.lifecycle import Process, Site, Slot, advance, wake_at
+from mpfora.supervisor.lifecycle import advance, wake_at
 from mpfora.supervisor.mirror import Mirror, TaskView
+from mpfora.supervisor.slot import Process, Site, Slot
 from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion
 from mpfora.supervisor.timers import Timers
 from mpfora.task_settings import BadSetting, TaskSettings, read_task_settings

@@ -8,10 +8,10 @@ from dataclasses import replace
 from mpfora.model import Member
 from mpfora.supervisor.balance import NodeLoad, OwnTask, View
 from mpfora.supervisor.designations import Designations
-from mpfora.supervisor.lifecycle import Process, Slot
 from mpfora.supervisor.mirror import NO_WANTS, Mirror
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.plan import Group, group_key
+from mpfora.supervisor.slot import Process, Slot
 
 
 class Views:

@@ -14,6 +14,7 @@ from mpfora.supervisor import claiming, effects, holdings, ledger, lifecycle, st
 from mpfora.supervisor.commands import Release
 from mpfora.supervisor.coordinator import Lost, Update
 from mpfora.supervisor.events import Renewed
+from mpfora.supervisor.slot import Process
 
 from . import zygotes
 
@@ -134,7 +135,7 @@ def release_while_it_lives() -> list[Patch]:
     real = lifecycle._settle_running
 
     def settle_running(slot: Any, *rest: Any) -> Any:
-        if slot.process is lifecycle.Process.STOPPING and slot.leave:
+        if slot.process is Process.STOPPING and slot.leave:
             return lifecycle._write(slot, Release(slot.claim, Update()))
         return real(slot, *rest)
 
