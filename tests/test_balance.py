@@ -17,6 +17,7 @@ from mpfora.supervisor.balance import (
     quotas,
 )
 from mpfora.supervisor.balancers import BALANCERS, make_balancer
+from mpfora.supervisor.plan import Group, Seat, Transfer, shares, transfers
 from mpfora.supervisor.resource import ResourceBalancer
 
 
@@ -146,3 +147,41 @@ def test_resource_smooths_what_it_reads() -> None:
     readings = [0.0, 1.0, 1.0, 1.0]
     balancer = ResourceBalancer(lambda: readings.pop(0), smooth=0.5)
     assert [balancer.takes_more(view(node("a", 0))) for _ in range(3)] == [True, True, False]
+
+
+# -- the plan -------------------------------------------------------------------------------------
+
+
+def test_tasks_that_rest_are_shared_out_on_top_of_those_that_need_a_process() -> None:
+    seats = [Seat("a"), Seat("b")]
+    able = frozenset("ab")
+    groups = [Group((1,), able, {"a": 2, "b": 1}), Group((2,), able, {"a": 1, "b": 2}, resting=True)]
+    assert shares(seats, groups) == {"a": 2, "b": 1}
+    assert shares(seats, groups, resting=True) == {"a": 1, "b": 2}
+    assert transfers(seats, groups) == []
+    piled = [groups[0], Group((2,), able, {"a": 3}, resting=True)]
+    assert transfers(seats, piled) == [Transfer((2,), "a", "b", 2)]
+
+
+def test_where_sets_of_nodes_cross_nothing_moves_for_another_placement_that_is_no_better() -> None:
+    seats = [Seat("n0"), Seat("n1"), Seat("n2"), Seat("n3")]
+    groups = [
+        Group((0,), frozenset({"n0", "n3"}), {"n0": 2, "n3": 3}),
+        Group((1,), frozenset({"n0", "n1", "n2"}), {"n0": 1, "n1": 3, "n2": 2}),
+        Group((2,), frozenset({"n2", "n3"}), {"n2": 2, "n3": 1}),
+    ]
+    assert transfers(seats, groups) == []
+
+
+def test_what_one_has_too_many_goes_by_way_of_a_node_between() -> None:
+    seats = [Seat("a"), Seat("b"), Seat("c")]
+    groups = [Group((0,), frozenset("ab"), {"a": 3}), Group((1,), frozenset("bc"), {"b": 3})]
+    moved = {(t.source, t.target): t.count for t in transfers(seats, groups)}
+    assert moved.keys() == {("a", "b"), ("b", "c")}
+    assert moved["b", "c"] == 2, "as much as c can have"
+
+
+def test_a_task_that_its_holder_cannot_run_any_more_goes_where_it_can() -> None:
+    seats = [Seat("a"), Seat("b")]
+    assert transfers(seats, [Group((0,), frozenset("b"), {"a": 1})]) == [Transfer((0,), "a", "b", 1)]
+    assert transfers(seats, [Group((0,), frozenset(), {"a": 9})]) == [], "nobody can: it stays"

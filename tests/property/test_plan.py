@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mpfora.supervisor.plan import Group, Seat, Transfer, shares, transfers
@@ -144,6 +144,7 @@ def best(seats: list[Seat], groups: list[Group]) -> tuple[int, int]:
     return min(found)
 
 
+@settings(deadline=None)
 @given(clusters(3, 3, nested=True, alike=True))
 def test_no_other_placement_is_more_level_and_with_one_kind_of_task_none_is_reached_by_fewer_moves(c: Cluster) -> None:
     seats, groups = c
