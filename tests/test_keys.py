@@ -215,7 +215,7 @@ def gone(key: str) -> Event:
         (put(NS.task("t"), "anything"), TaskPut("t")),
         (gone(NS.task("t")), TaskGone("t")),
         (put(NS.props("t"), '{"handler":"h"}'), WantsPut("t", Wants("h"))),
-        (gone(NS.props("t")), None),
+        (gone(NS.props("t")), WantsPut("t", Wants())),
         (put(NS.owner("t"), '{"node":"n"}'), OwnerPut("t", "n", 5)),
         (gone(NS.owner("t")), OwnerGone("t", False)),
         (put(NS.commands("t"), '{"message":"kill"}'), TaskCommandPut("t", Message.kill(), 9)),

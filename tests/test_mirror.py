@@ -161,3 +161,25 @@ def test_a_reset_voids_what_was_known_and_touches_it() -> None:
     assert list(folded.tasks) == ["u", "orphan"]
     assert folded.tasks["orphan"].state is State.RUNNABLE
     assert (folded.members, folded.readers, folded.revision) == ({}, {}, 9)
+
+
+def test_props_that_are_put_before_their_task_are_kept_for_it() -> None:
+    """In whatever revisions a client writes: whoever reads the whole content at the end must see the same."""
+    folded = Folded()
+    folded.put(WantsPut("t", Wants("h")))
+    assert folded.put(TaskPut("t")).tasks == {"t": None}
+    assert folded.tasks["t"].wants == Wants("h")
+
+
+def test_props_outlive_a_task_only_until_they_are_deleted() -> None:
+    folded = Folded()
+    folded.put(TaskPut("t"), WantsPut("t", Wants("h")))
+    folded.put(TaskGone("t"))
+    folded.put(TaskPut("t"))
+    assert folded.tasks["t"].wants == Wants("h")
+    folded.put(TaskGone("t"), WantsPut("t", Wants()))
+    folded.put(TaskPut("t"))
+    assert folded.tasks["t"].wants == Wants()
+    folded.put(WantsPut("t", Wants("h")))
+    folded.put(WantsPut("t", Wants()))
+    assert folded.tasks["t"].wants == Wants()

@@ -69,6 +69,18 @@ def test_a_finished_id_that_a_go_client_submits_again_is_removed_and_not_run(etc
         assert node.stop() == 0
 
 
+def test_props_may_be_put_before_their_task(etcd: EtcdServer, namespace: str) -> None:
+    """By hand, or by a client that writes one after the other: the node has seen the props when the task comes."""
+    with Site(etcd, namespace) as site:
+        node = site.start("node_specs:declared", "zoo:sleep")
+        site.put(site.layout.props("t1"), '{"handler":"node_specs:declared","below":1}')
+        site.client.submit("t0", {"below": 0}, "node_specs:declared")
+        assert site.client.wait("t0", timeout=60).completed
+        site.put(site.layout.task("t1"), "")
+        assert site.client.wait("t1", timeout=60).completed
+        assert node.stop() == 0
+
+
 def test_a_pending_task_says_why_and_runs_when_that_is_mended(etcd: EtcdServer, namespace: str) -> None:
     with Site(etcd, namespace) as site:
         client = site.client

@@ -30,7 +30,7 @@ class TaskGone:
 
 @dataclass(frozen=True, slots=True)
 class WantsPut:
-    """The task's props were put; `wants` is what they ask of a node."""
+    """The task's props were put, or deleted; `wants` is what they ask of a node."""
 
     task_id: str
     wants: Wants

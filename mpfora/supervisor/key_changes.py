@@ -19,7 +19,7 @@ from mpfora.keys import (
     parse_wants,
 )
 from mpfora.kv import KV, Event, Revision
-from mpfora.model import InvalidName, check_name
+from mpfora.model import InvalidName, Wants, check_name
 from mpfora.supervisor.changes import (
     Change,
     Changes,
@@ -146,7 +146,7 @@ def _read_task(parts: list[str], event: Event) -> Change | None:
 
 
 def _read_props(task_id: str, event: Event) -> Change | None:
-    return None if event.deleted else WantsPut(task_id, parse_wants(event.value))
+    return WantsPut(task_id, Wants() if event.deleted else parse_wants(event.value))
 
 
 def _read_owner(task_id: str, event: Event) -> Change | None:

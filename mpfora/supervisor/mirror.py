@@ -79,6 +79,8 @@ class Mirror:
         self.readers: dict[str, None] = {}
         #: non-terminal states whose task is not known (yet)
         self._orphan_states: dict[str, c.StatePut] = {}
+        #: what props ask whose task is not known (yet): a client may put them in a revision of their own
+        self._orphan_wants: dict[str, Wants] = {}
         self._absorbers: dict[type, Callable[[Any, Touched], None]] = {
             c.TaskPut: self._task_put,
             c.TaskGone: self._task_gone,
@@ -102,7 +104,7 @@ class Mirror:
         touched = Touched(reset=batch.reset)
         if batch.reset:
             touched.tasks.update(dict.fromkeys(self.tasks))
-            self.tasks, self.members, self.readers, self._orphan_states = {}, {}, {}, {}
+            self.tasks, self.members, self.readers, self._orphan_states, self._orphan_wants = {}, {}, {}, {}, {}
             touched.members = touched.readers = True
         # whoever reads the whole content did not see how a task lost its owner: without the mark, it may be dying
         self._new_are_unclean = batch.reset
@@ -126,6 +128,7 @@ class Mirror:
     def _task_put(self, change: c.TaskPut, touched: Touched) -> None:
         if change.task_id not in self.tasks:
             task = self.tasks[change.task_id] = TaskView(change.task_id, unclean=self._new_are_unclean)
+            task.wants = self._orphan_wants.pop(change.task_id, NO_WANTS)
             state = self._orphan_states.pop(change.task_id, None)
             if state is not None:
                 task.state, task.until = state.state, state.until
@@ -134,12 +137,18 @@ class Mirror:
     def _task_gone(self, change: c.TaskGone, touched: Touched) -> None:
         self._touch(change.task_id, touched)
         task = self.tasks.pop(change.task_id, None)
+        if task is not None and task.wants != NO_WANTS:
+            self._orphan_wants[task.id] = task.wants
         if task is not None and task.resting:
             self._orphan_states[task.id] = c.StatePut(task.id, task.state, task.until)
 
     def _wants_put(self, change: c.WantsPut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
             task.wants = change.wants
+        elif change.wants != NO_WANTS:
+            self._orphan_wants[change.task_id] = change.wants
+        else:
+            self._orphan_wants.pop(change.task_id, None)
 
     def _owner_put(self, change: c.OwnerPut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:

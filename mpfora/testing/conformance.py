@@ -143,6 +143,8 @@ def picture(batches: list[Changes]) -> dict[Any, Change]:
 
 def _fold(there: dict[Any, Change], change: Change) -> None:
     match change:
+        case WantsPut(task_id, wants) if wants == Wants():  # as good as no props
+            there.pop((WantsPut, task_id), None)
         case TaskPut(task_id) | WantsPut(task_id) | OwnerPut(task_id) | StatePut(task_id) | TaskCommandPut(task_id):
             there[type(change), task_id] = change
         case MemberPut(member):
