@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mpfora.batch import MAX_BYTES, MAX_IN_FLIGHT, MAX_OPS, MAX_TXNS, Batcher, ops_of, size_of
+from mpfora.batch import GATHER_S, MAX_BYTES, MAX_IN_FLIGHT, MAX_OPS, MAX_TXNS, Batcher, ops_of, size_of
 from mpfora.kv import (
     KV,
     AccessDenied,
@@ -72,6 +72,20 @@ async def test_one_alone_is_sent_plain() -> None:
     txn = put("a")
     await Batcher(server.run).submit(txn, "a")
     assert server.requests == [txn]
+
+
+async def test_after_several_together_it_waits_longer_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpfora.batch.GATHER_MORE_S", 0.5)
+    server = Server()
+    batcher = Batcher(server.run)
+    await asyncio.gather(*(batcher.submit(put(key), key) for key in "ab"))
+    first = batcher.submit(put("c"), "c")
+    await asyncio.sleep(0.05)  # far longer than one alone would have waited
+    await asyncio.gather(first, batcher.submit(put("d"), "d"))
+    assert server.sizes == [2, 2]
+    await asyncio.gather(*(batcher.submit(put(key), key) for key in "e"))
+    assert batcher._gather_s == GATHER_S
+    await batcher.close()
 
 
 async def test_a_request_is_bounded_and_several_are_in_flight() -> None:

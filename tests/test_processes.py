@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -125,3 +126,19 @@ def test_blocked_signals_come_when_they_are_restored() -> None:
         assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("way", ["the kernel's", "by the list"])
+def test_all_descriptors_but_those_named_are_closed(way: str) -> None:
+    code = f"""
+import os
+from mpfora import linux
+if {way!r} == "by the list":
+    linux._close_range = None
+some = [os.open("/dev/null", os.O_RDONLY) for _ in range(6)]
+high = os.dup2(some[0], 900)
+linux.close_all_but([0, 1, 2, some[1], some[4], high])
+print(sorted(set(os.listdir("/proc/self/fd")) - set("012")) == sorted(map(str, {{some[1], some[4], high, some[0]}})))
+"""
+    # the first free number, some[0], is that of the list itself
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
