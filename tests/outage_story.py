@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from node import Node, Site, command, is_alive, until
 from node_handlers import RecordedRun, check_runs, runs
@@ -23,9 +24,7 @@ class Story:
         self._over = folder / "over"
         self._endpoints = endpoints or site.etcd.endpoint
 
-    def start(
-        self, name: str = "n1", ttl_s: float = SHORT_TTL_S, endpoints: str | None = None, **options: object
-    ) -> Node:
+    def start(self, name: str = "n1", ttl_s: float = SHORT_TTL_S, endpoints: str | None = None, **options: Any) -> Node:
         argv = command(
             "node_handlers:record",
             etcd=endpoints or self._endpoints,

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from etcd_server import EtcdServer, encoded
@@ -34,7 +35,7 @@ def proxies() -> Iterator[Proxies]:
     proxies.close()
 
 
-def cut_off_node(story: Story, proxies: Proxies, **options: object) -> tuple[Node, Link]:
+def cut_off_node(story: Story, proxies: Proxies, **options: Any) -> tuple[Node, Link]:
     """A node whose way to etcd can be cut."""
     link = Link(story.site.etcd.port)
     return story.start(endpoints=f"127.0.0.1:{proxies.listen_for(link)}", **options), link

@@ -12,7 +12,7 @@ from core_story import Story, kinds
 from etcd_server import EtcdServer, encoded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from node import Node, Site
+from node import Node, Site, command
 from outage_story import LONG_TTL_S
 from tcp_proxy import Link, Proxies
 
@@ -21,6 +21,7 @@ from mpfora.kv import KV, Event, Revision
 from mpfora.states import Message, State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
+from mpfora.supervisor.changes import Malformed
 from mpfora.supervisor.key_changes import parse_listing, parse_revision
 
 LAYOUT = Layout("m")
@@ -95,7 +96,7 @@ def test_the_core_reads_anything_and_goes_on(rows: list[tuple[bytes, bytes, bool
         if not deleted:
             there[put.key] = put
         changes = parse_revision(LAYOUT, Revision(story.revision, (put,)))
-        malformed |= {(one.key, one.revision) for one in changes.changes if type(one).__name__ == "Malformed"}
+        malformed |= {(one.key, one.revision) for one in changes.changes if isinstance(one, Malformed)}
         if changes.changes:
             story.tell(ev.ClusterChanged(changes))
     assert told(story) == Counter(key for key, _ in malformed)
@@ -154,8 +155,6 @@ def running(etcd: EtcdServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def _command(site: Site, endpoint: str) -> list[str]:
-    from node import command
-
     return command(etcd=endpoint, namespace=site.namespace, name="n1", lease_ttl=LONG_TTL_S, max_tasks=0)
 
 
