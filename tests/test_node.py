@@ -62,7 +62,8 @@ def test_handlers_in_all_forms_from_submit_to_result(etcd: EtcdServer, namespace
         for text in ("out function", "err function", "INFO: log function", "WARNING: warning"):
             assert node.log.find(re.escape(f"[function] {text}") + "$"), text
         # what is left of a finished task: its state, its history, and until when they are kept
-        assert {key.split("/")[0] for key in site.content() if key.endswith("/function")} == {"finished", "history", "state"}
+        kept = {key.split("/")[0] for key in site.content() if key.endswith("/function")}
+        assert kept == {"finished", "history", "state"}
         assert node.stop() == 0
 
 
