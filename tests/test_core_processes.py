@@ -324,14 +324,14 @@ def test_a_task_that_takes_the_zygote_down_again_and_again_waits_longer_each_tim
     story = Story()
     story.hold()
     waits = []
-    for _ in range(3):
+    for _ in range(4):
         died = story.boot_s
         (kept,) = lose_zygote(story, "t")
         assert isinstance(kept, do.Keep)
         while not running(story):
             story.wait(0.1)
         waits.append(round(story.boot_s - died, 1))
-    assert waits == [1, 2, 4]
+    assert waits == [1, 2, 4, 8]
     (failed,) = story.exits(ZYGOTE_GONE)
     assert isinstance(failed, do.Finish)
     assert state_of(failed).state is State.FAILED
@@ -350,6 +350,9 @@ def test_suspects_are_run_one_at_a_time_and_the_accused_alone_until_it_has_convi
         story.hold(task_id)
     lose_zygote(story, "a", "b", "c")
     story.wait(1)
+    assert running(story) == ["a", "b", "c"], "it may have died of anything"
+    lose_zygote(story, "a", "b", "c")
+    story.wait(2)
     assert running(story) == ["a"], "for ten seconds"
     assert [task_id for task_id, why in story.core.holdings.holds() if "waits until" in why] == ["b", "c"]
     story.wait(9.5)
@@ -357,7 +360,7 @@ def test_suspects_are_run_one_at_a_time_and_the_accused_alone_until_it_has_convi
     story.wait(0.5)
     assert running(story) == ["a", "b"]
     accused, innocent = lose_zygote(story, "b", "a")
-    assert state_of(accused).extra["suspect"] == {"losses": 2, "ran_s": 0.2, "convictions": 1}
+    assert state_of(accused).extra["suspect"] == {"losses": 3, "ran_s": 0.2, "convictions": 1}
     assert "suspect" not in state_of(innocent).extra, "it is the one on trial that is accused"
     for _ in range(2):
         while not running(story):
@@ -376,7 +379,7 @@ def test_suspects_are_run_one_at_a_time_and_the_accused_alone_until_it_has_convi
 
 def test_an_accused_task_that_is_paused_keeps_nobody_waiting_for_ever() -> None:
     story = Story()
-    story.hold("a", TaskState(extra={"suspect": {"losses": 1, "ran_s": 1.0, "convictions": 0}}))
+    story.hold("a", TaskState(extra={"suspect": {"losses": 2, "ran_s": 1.0, "convictions": 0}}))
     story.hold("b")
     lose_zygote(story, "a", "b")
     story.task_command("a", Message.pause())
@@ -393,6 +396,8 @@ def test_a_suspect_that_ends_otherwise_is_cleared() -> None:
     story.hold("b")
     lose_zygote(story, "a", "b")
     story.wait(1)
+    lose_zygote(story, "a", "b")
+    story.wait(2)
     assert running(story) == ["a"]
     kept, fork = story.exits(RAISED, "a")
     assert "suspect" not in state_of(kept).extra

@@ -1,8 +1,9 @@
 """Which task takes zygotes down. Pure.
 
-A zygote that dies takes every run with it, so that each task that ran is a suspect. Suspects run again one at a time: a
-trial, which lasts for TRIAL_S longer than the suspect had run when its zygote died (MOST_TRIAL_S longer at most). It is
-cleared by that, or by any other end.
+A zygote that dies takes every run with it, so that each task that ran is a suspect. It may have died of anything (a
+person, the kernel's OOM killer), so all run again at once. When a second one dies before a suspect has run for TRIAL_S
+longer than it had when the first did (MOST_TRIAL_S longer at most), suspects run again one at a time: a trial, which lasts
+as long as that. It is cleared by that, or by any other end.
 
 A suspect whose zygote dies during its trial is accused. Others may have run beside it, so that this proves nothing yet:
 as soon as there is a zygote again it is tried alone, before anything else is started. One that takes down two zygotes
@@ -24,6 +25,8 @@ from mpfora.states import TaskState
 TRIAL_S = 10.0
 #: a trial is no longer than that and TRIAL_S
 MOST_TRIAL_S = 300.0
+#: so many zygotes have died under one that is tried
+TRIED_FROM = 2
 #: the first one is the accusation, the others are made with nobody beside it
 CONVICTIONS = 3
 #: an accused one that is not started within that time (it is paused, say) does not keep others from starting
@@ -43,6 +46,10 @@ class Suspicion:
     @property
     def trial_s(self) -> float:
         return TRIAL_S + min(self.ran_s, MOST_TRIAL_S)
+
+    @property
+    def is_tried(self) -> bool:
+        return self.losses >= TRIED_FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +145,12 @@ class Trials:
             if now_s < self._appears_by_s if run is None else run.on_trial(now_s):
                 return True
         tried = self._runs.get(self._tried) if self._tried is not None else None
-        return suspicion is not None and tried is not None and tried.on_trial(now_s)
+        is_tried = suspicion is not None and suspicion.is_tried
+        return is_tried and tried is not None and tried.on_trial(now_s)
 
     def started(self, task_id: str, suspicion: Suspicion | None, now_s: float) -> None:
         self._runs[task_id] = _Run(now_s, suspicion, suspicion.trial_s if suspicion else TRIAL_S)
-        if suspicion is not None:
+        if suspicion is not None and suspicion.is_tried:
             self._tried = task_id
 
     # -- ends -----------------------------------------------------------------------------------------
