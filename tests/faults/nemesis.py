@@ -19,7 +19,7 @@ from mpfora.errors import MpforaError
 from mpfora.linux import boot_ns
 from mpfora.states import Message
 
-from .scene import Host, Scene, send
+from .scene import TTL_S, Host, Scene, send
 
 Heal = Callable[[], None]
 
@@ -51,12 +51,19 @@ Kind = Callable[[Scene, random.Random], Fault | None]
 
 
 def _healthy_host(scene: Scene, rng: random.Random) -> Host | None:
-    """One whose processes nothing is being done to."""
-    hosts = [host for host in scene.hosts.values() if host.lives and not host.busy and host.wanted]
-    if not hosts:
-        return None
-    host = rng.choice(hosts)
-    return host if host.zygote() is not None else None
+    """One whose processes nothing is being done to; rather one that has tasks."""
+    host = _choose(scene, rng, [host for host in scene.hosts.values() if host.lives and not host.busy and host.wanted])
+    return host if host is not None and host.zygote() is not None else None
+
+
+def _choose(scene: Scene, rng: random.Random, hosts: list[Host]) -> Host | None:
+    working = [host for host in hosts if scene.observer.owned_by(host.name)]
+    return rng.choice(working or hosts) if hosts else None
+
+
+def _length(rng: random.Random, longest_s: float) -> float:
+    """A moment, or longer than a lease and the grace after it."""
+    return rng.uniform(0.3, 3) if rng.random() < 0.4 else rng.uniform(min(TTL_S + 1.5, longest_s), longest_s)
 
 
 def _strike(kind: str, victims: Callable[[Host], list[int | None]]) -> Kind:
@@ -94,7 +101,7 @@ def _freeze(kind: str, victim: Callable[[Host], int | None], longest_s: float) -
         if host is None or pid is None:
             return None
         host.busy = True
-        lasts = rng.uniform(0.5, longest_s)
+        lasts = _length(rng, longest_s)
 
         def thaw() -> None:
             send(pid, signal.SIGCONT)
@@ -133,13 +140,12 @@ def stop_child(scene: Scene, rng: random.Random) -> Fault | None:
 
 def cut_node(scene: Scene, rng: random.Random) -> Fault | None:
     """All links of a node to etcd, or all but one."""
-    hosts = [host for host in scene.hosts.values() if host.lives]
-    if not hosts:
+    host = _choose(scene, rng, [host for host in scene.hosts.values() if host.lives])
+    if host is None:
         return None
-    host = rng.choice(hosts)
     links = host.links if rng.random() < 0.7 else rng.sample(host.links, len(host.links) - 1)
     how = rng.choice(["cut", "stalled", "stalled up", "stalled down", "slow"])
-    lasts = rng.uniform(0.5, 10)
+    lasts = _length(rng, 10)
 
     def mend() -> None:
         for link in links:

@@ -24,7 +24,7 @@ from .scene import Scene
 TASKS = 60
 NODES = ("n1", "n2", "n3", "n4")
 #: between two faults
-PAUSE_S = (0.3, 2.0)
+PAUSE_S = (0.3, 2.5)
 #: from the last healing until every task is completed
 LIVENESS_S = 90.0
 #: a node's own end after SIGTERM
