@@ -272,7 +272,9 @@ async def test_an_unreachable_endpoint_is_passed_over(etcd: EtcdServer, namespac
     client = Etcd(f"127.0.0.1:{free_port()},{etcd.endpoint}")
     await client.put(f"/{namespace}/a", "")
     assert (await client.status()).address == etcd.endpoint
-    reader = Reader(client.watch(f"/{namespace}/", f"/{namespace}0", 1))
+    found = await client.get(f"/{namespace}/a")
+    assert found is not None
+    reader = Reader(client.watch(f"/{namespace}/", f"/{namespace}0", found.mod_revision))
     await reader.until(lambda: reader.values == [""])
     await reader.close()
     await client.close()

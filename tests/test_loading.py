@@ -22,6 +22,8 @@ def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = dict(sys.modules)
+    # left by a test that imported a script as the zygote does: a script is imported once per process
+    sys.modules.pop("__mp_main__", None)
     yield
     sys.modules.clear()
     sys.modules.update(before)
