@@ -10,6 +10,7 @@ blocked, and reaps. Leaving the `with` block kills what is left, the whole sessi
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -137,6 +138,7 @@ class Child:
         sys.stdout.flush()
         sys.stderr.flush()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        gc.freeze()  # as in the zygote: what other tests left is not collected in the child, where gRPC would shut down
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -150,6 +152,7 @@ class Child:
                 traceback.print_exc()
             finally:
                 os._exit(99)
+        gc.unfreeze()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         control.close()
         os.close(output)

@@ -33,6 +33,8 @@ class FakeNode:
         self.rows: dict[str, dict[str, Any]] = {}
         self.states: dict[str, TaskState] = {}
         self.commands: list[tuple[str, dict[str, Any]]] = []
+        #: set by the first command
+        self.commanded = asyncio.Event()
         #: set once the last reader has gone
         self.unread = asyncio.Event()
 
@@ -78,6 +80,7 @@ class FakeNode:
                         self.unread.set()
                 case c.NodeCommandPut(node, key_id, verb, parameters) if node == self.member.name and self.obeys:
                     self.commands.append((verb, dict(parameters)))
+                    self.commanded.set()
                     await self.etcd.delete(self.layout.node_command(node, key_id))
                 case c.TaskCommandPut(task_id) if task_id in self.rows and self.obeys:
                     await self._obey(change)

@@ -424,6 +424,7 @@ async def test_balance_says_what_would_move_and_why(cli: Cli, endpoint: str, nam
         rows = parsed(await cli.ok_here("nodes", "--json"))
         assert [(row["share"], row["why"]) for row in rows] == [(2, ""), (1, ""), (None, "frozen")]
         await cli.ok_here("balance")
+        await asyncio.wait_for(n1.commanded.wait(), 20)
         assert [verb for verb, _ in n1.commands] == ["balance"]
 
 

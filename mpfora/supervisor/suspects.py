@@ -1,14 +1,14 @@
 """Which task takes zygotes down. Pure.
 
 A zygote that dies takes every run with it, so that each task that ran is a suspect. It may have died of anything (a
-person, the kernel's OOM killer), so all run again at once. When a second one dies before a suspect has run for TRIAL_S
-longer than it had when the first did (MOST_TRIAL_S longer at most), suspects run again one at a time: a trial, which lasts
-as long as that. It is cleared by that, or by any other end.
+person, the kernel's OOM killer), so all run again at once. When a second one dies before a suspect has run for
+TRIAL_S longer than it had when the first did (MOST_TRIAL_S longer at most), suspects run again one at a time: a
+trial, which lasts as long as that. It is cleared by that, or by any other end.
 
-A suspect whose zygote dies during its trial is accused. Others may have run beside it, so that this proves nothing yet:
-as soon as there is a zygote again it is tried alone, before anything else is started. One that takes down two zygotes
-more with nobody beside it is poison, and fails: nobody else can have been the cause. What kills its zygote only after
-longer than a trial lasts is not found; it does little harm.
+A suspect whose zygote dies during its trial is accused. Others may have run beside it, so that this proves nothing
+yet: as soon as there is a zygote again it is tried alone, before anything else is started. One that takes down two
+zygotes more with nobody beside it is poison, and fails: nobody else can have been the cause. What kills its zygote
+only after longer than a trial lasts is not found; it does little harm.
 
 What is known of a suspect is kept in its state under "suspect", so that it survives its node and moves with the task.
 """
@@ -54,8 +54,8 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a lost zygote means for one of the tasks that ran: what is held against it from now on (None: nothing), and
-    whether it has just been convicted."""
+    """What a lost zygote means for one of the tasks that ran: what is held against it from now on (None: nothing),
+    and whether it has just been convicted."""
 
     suspicion: Suspicion | None = None
     convicted: bool = False
