@@ -116,7 +116,9 @@ def all_run(scene: Scene, lines: Lines) -> bool:
     return len({life.task for life in alive}) == len(scene.submitted) and max(shares) - min(shares) <= 1
 
 
-def round_of(scene: Scene, lines: Lines, host: Host, blow: Callable[[Scene, Host], None]) -> tuple[list[float], ...]:
+def round_of(
+    scene: Scene, lines: Lines, host: Host, blow: Callable[[Scene, Host], None]
+) -> tuple[list[float], list[float], list[float]]:
     """Failovers, releases and margins of one blow."""
     lines.clear()
     until(lambda: all_run(scene, lines), "every task runs, in equal shares")
@@ -185,29 +187,28 @@ def main() -> None:
     print("| released s, median", end=" ")
     print("| margin s: least | median | p99 | most | wanted |")
     print("|---" * 12 + "|", flush=True)
+    for case in options.cases:
+        print(measured(case, options.rounds, options.tasks), flush=True)
+
+
+def measured(case: str, rounds: int, tasks: int) -> str:
+    """A row of the table. Each case has a scene of its own: a node remembers what befell its zygotes."""
+    blow, wanted = CASES[case]
+    figures: tuple[list[float], list[float], list[float]] = ([], [], [])
     with tempfile.TemporaryDirectory(prefix="mpfora-failover-") as name:
         scene = Scene(Path(name), list(NODES))
         try:
-            for number in range(options.tasks):
+            for number in range(tasks):
                 scene.submit(f"t{number}", "polite")
-            for case in options.cases:
-                blow, wanted = CASES[case]
-                failovers: list[float] = []
-                releases: list[float] = []
-                margins: list[float] = []
-                for number in range(options.rounds):
-                    host = scene.hosts[NODES[number % len(NODES)]]
-                    more = round_of(scene, Lines(scene.folder / "lines"), host, blow)
-                    failovers += more[0]
-                    releases += more[1]
-                    margins += more[2]
-                    heal(scene, host)
-                print(
-                    f"| {case} | {len(failovers)} {row(failovers)}| {middle(releases)} {row(margins)}| {wanted} |",
-                    flush=True,
-                )
+            for number in range(rounds):
+                host = scene.hosts[NODES[number % len(NODES)]]
+                for kept, more in zip(figures, round_of(scene, Lines(scene.folder / "lines"), host, blow), strict=True):
+                    kept += more
+                heal(scene, host)
         finally:
             scene.close()
+    failovers, releases, margins = figures
+    return f"| {case} | {len(failovers)} {row(failovers)}| {middle(releases)} {row(margins)}| {wanted} |"
 
 
 if __name__ == "__main__":
