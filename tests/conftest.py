@@ -16,13 +16,16 @@ from etcd_server import EtcdServer
 
 #: modules with real nodes, real etcd under faults, or whole programs; --quick leaves them out
 _THOROUGH = ("test_node", "test_zoo", "test_faults", "test_outages", "test_demo", "test_embedded", "test_examples",
-             "test_etcd", "test_consumer", "test_cli", "test_client", "test_failover")  # fmt: skip
+             "test_etcd", "test_consumer", "test_cli", "test_client", "test_failover", "test_fencing",
+             "test_malformed", "test_keep_finished", "test_cluster")  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that are marked as long, too")
     parser.addoption("--quick", action="store_true", help="leave out what starts real nodes or breaks real servers")
-    parser.addoption("--seeds", type=int, default=500, help="lives of the simulated cluster (property/test_cluster.py)")
+    parser.addoption(
+        "--seeds", type=int, help="lives of the simulated cluster (property/test_cluster.py); 500, quick 50"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

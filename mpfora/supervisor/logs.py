@@ -87,6 +87,11 @@ class _Writer(logging.Handler):
     def createLock(self) -> None:
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the lock, of which Python 3.13 wants that there is one."""
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._write((self.format(record) + "\n").encode(errors="backslashreplace"))
