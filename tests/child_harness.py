@@ -166,7 +166,8 @@ class Child:
         self, verb: str = "release", until: float | None = None, within_s: float = 10.0, why: str = "test"
     ) -> None:
         slots().ask_stop(self.order.slot)
-        self.send(wire.Stop(verb, until, why, within_s))
+        with suppress(BrokenPipeError):  # the flag alone may have been enough: it has left
+            self.send(wire.Stop(verb, until, why, within_s))
 
     def beat(self) -> Beat:
         return slots().read(self.order.slot)
