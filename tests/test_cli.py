@@ -26,6 +26,7 @@ from mpfora.cli import render, run
 from mpfora.config import SettingsError
 from mpfora.history import Run, format_history
 from mpfora.keys import format_state
+from mpfora.listing import TaskInfo
 from mpfora.options import Where, etcd_settings, parse_endpoints
 from mpfora.states import State, TaskError, TaskState
 
@@ -338,6 +339,12 @@ def test_a_reader_that_has_enough_is_no_error(cli: Cli, endpoint: str, namespace
 def test_ages_and_details() -> None:
     ages = [render.format_age(seconds) for seconds in (-1, 5.9, 65, 3 * 3600 + 61, 100 * 3600)]
     assert ages == ["0s", "5s", "1m05s", "3h01m", "4d04h"]
+
+
+def test_the_detail_of_a_failed_task_is_what_went_wrong_and_not_that_its_policy_gave_up() -> None:
+    errors = (TaskError(1.0, "ValueError: no", "raised"), TaskError(1.0, "exceeded error rate: 1 errors within 60 s"))
+    assert render.detail(TaskInfo("t", "failed", errors=errors)) == "ValueError: no"
+    assert render.detail(TaskInfo("t", "failed", errors=errors[1:])) == errors[1].text
 
 
 # -- wait, delete, messages -------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ PURE = [
         "events", "holdings", "key_changes", "lease", "lifecycle", "mirror", "moves", "posture", "session", "timers",
         "slot", "suspects", "transactions", "zygote_care",
     )],
-    *[f"supervisor.{name}" for name in ("adviser", "counts", "plan", "told", "views")],
+    *[f"supervisor.{name}" for name in ("adviser", "counts", "plan", "told", "upkeep", "views")],
     "child.deadman", "child.schema", "child.schema_pydantic", "child.schema_values", "pending", "submission", "errors",
 ]  # fmt: skip
 #: in these a name of an impure module is allowed, and why

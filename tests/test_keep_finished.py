@@ -19,9 +19,9 @@ from mpfora.model import Member
 from mpfora.states import Message, State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor.coordinator import Update, Won
-from mpfora.supervisor.core import SWEEP_S
 from mpfora.supervisor.memory_coordinator import MemoryCoordinator
 from mpfora.supervisor.options import _kept_for
+from mpfora.supervisor.upkeep import SWEEP_S
 
 DONE = TaskState(State.COMPLETED, attempt=1, result=42)
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mpfora.history import Run
 from mpfora.listing import PENDING, NodeInfo, TaskInfo
+from mpfora.states import TaskError
 from mpfora.units import format_size, format_time
 
 _STYLES = {
@@ -67,12 +68,17 @@ def detail(task: TaskInfo) -> str:
         text = "" if task.result is None else json.dumps(task.result, ensure_ascii=False)
     elif task.errors and task.state != "runnable":
         until = f", again at {format_time(task.until)}" if task.until is not None else ""
-        text = f"{task.errors[-1].text}{until}"
+        text = f"{_what_went_wrong(task.errors)}{until}"
     elif task.until is not None:
         text = f"until {format_time(task.until)}"
     else:
-        text = task.note or (task.errors[-1].text if task.errors else "")
+        text = task.note or (_what_went_wrong(task.errors) if task.errors else "")
     return _cut(text)
+
+
+def _what_went_wrong(errors: Sequence[TaskError]) -> str:
+    """The last error that a run ended in: the one after it may only say that the policy gave up."""
+    return next((error.text for error in reversed(errors) if error.cause), errors[-1].text)
 
 
 def _cut(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mpfora.model import Claim
+from mpfora.supervisor import commands as do
 from mpfora.supervisor.coordinator import ClaimAnswer, Lost, Unknown
 from mpfora.supervisor.designations import Designations
 from mpfora.supervisor.mirror import Mirror, TaskView
@@ -186,3 +187,8 @@ class Claims:
             self._timers.set(task_id, at)
             return True
         return False
+
+
+def in_batches(claims: Sequence[tuple[str, str | None]]) -> list[do.Command]:
+    """The commands that make these claims."""
+    return [do.ClaimTasks(tuple(claims[start : start + BATCH])) for start in range(0, len(claims), BATCH)]

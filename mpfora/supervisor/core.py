@@ -5,14 +5,13 @@ It reads no clock, does no I/O, draws no random numbers but from the generator i
 wants said is a Say command. Absorbing is by table and only records facts; what is to be done about them is decided
 afterwards, in `_decide`. The nouns live in modules of their own: the cluster in mirror.py and designations.py,
 claimed tasks in holdings.py and lifecycle.py, claims in claiming.py, the lease in session.py, willingness in
-posture.py, moves in moves.py. This module only knows their order.
+posture.py, moves in moves.py, what is mended every so often in upkeep.py. This module only knows their order.
 """
 
 from __future__ import annotations
 
 import random
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from mpfora.config import Settings
@@ -22,27 +21,22 @@ from mpfora.supervisor import events as ev
 from mpfora.supervisor.adviser import Adviser
 from mpfora.supervisor.balance import Balancer, OpenTask
 from mpfora.supervisor.changes import Malformed, NodeCommandPut
-from mpfora.supervisor.claiming import BATCH, Claims
+from mpfora.supervisor.claiming import Claims, in_batches
 from mpfora.supervisor.coordinator import Lost, Won
 from mpfora.supervisor.counts import Counts
 from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.holdings import Holdings
 from mpfora.supervisor.lease import LeasePhase
-from mpfora.supervisor.mirror import Mirror, TaskView, Touched
+from mpfora.supervisor.mirror import Mirror, TaskView
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.posture import Posture, Shutdown
 from mpfora.supervisor.session import Membership, Session
 from mpfora.supervisor.slot import Process, Site
 from mpfora.supervisor.told import Told
+from mpfora.supervisor.upkeep import Upkeep
 from mpfora.supervisor.views import Views
 from mpfora.supervisor.zygote_care import ZygoteCare
 
-#: between two looks at what the mirror says this node owns
-RECONCILE_S = 5.0
-#: before what is adrift is claimed once more, when nobody knows what became of the claim
-ADRIFT_S = 0.5
-#: between two removals of what is kept of finished tasks, at most; less where it is kept for less
-SWEEP_S = 3600.0
 #: between two publications of progress while somebody reads
 PROGRESS_S = 1.0
 #: a node that is woken so much too late has old news to read, and claims nothing while it does
@@ -71,14 +65,9 @@ class Core:
         self.moves = Moves(settings.moves_per_minute, settings.rejoin_grace_s)
         self.views = Views(settings.name, self.mirror, self.designations, self.moves)
         self.counts = Counts()
+        self.upkeep = Upkeep(settings, self.mirror, self.designations, self.holdings, self.claims, self.posture)
         self._phase = LeasePhase.NONE
-        #: tasks that the mirror says are ours and nothing here runs -> fence, as of the last look
-        self._orphans: dict[str, int] = {}
-        self._reconcile_at_s = self._sweep_at_s = 0.0
         self._progress_at_s: float | None = None
-        self._adrift_at_s = 0.0
-        #: others may suspect this node
-        self._in_doubt = False
         #: when a balancer that wants to be asked by the clock is asked next
         self._advice_at_s = 0.0 if self._adviser.every_s else None
         #: when it asked to be woken, and until when it reads old news
@@ -136,9 +125,9 @@ class Core:
             self._advice_at_s if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
             None if self.posture.shutdown else self.zygote.start_at_s,
-            min(self._reconcile_at_s, self._sweep_at_s) if self.session.membership is Membership.IN else None,
+            self.upkeep.wake_at() if self.session.membership is Membership.IN else None,
             self._progress_at_s,
-            self._adrift_at_s if self._is_held(now) and self._claimable_adrift() else None,
+            self.upkeep.reclaim_at() if self._is_held(now) else None,
         )
         self._planned_s = min((at for at in times if at is not None), default=None)
         return self._planned_s
@@ -180,8 +169,7 @@ class Core:
     # -- absorb: the session --------------------------------------------------------------------------
 
     def _session_opened(self, event: ev.SessionOpened, now: ev.Now) -> list[do.Command]:
-        self._reconcile_at_s = now.boot_s + RECONCILE_S
-        self._sweep_at_s = now.boot_s + self._sweep_every_s() * _part_of(self.settings.name)
+        self.upkeep.joined(now.boot_s)
         said = do.Say("info", f"joined namespace {self.settings.namespace!r} as {self.settings.name!r}")
         return [said, *self.session.opened(event.sent_s, event.ttl_s)]
 
@@ -246,7 +234,7 @@ class Core:
             return self._went_back(event.changes.revision, now)
         is_new = event.changes.reset and self.mirror.revision > 0
         touched = self.mirror.absorb(event.changes)
-        self._doubt(touched, is_new)
+        self.counts.was_missed += self.upkeep.doubt(touched, is_new)
         assigned = self.designations.fold(touched)
         self.claims.look_at({**touched.tasks, **assigned}, now.boot_s)
         steps = self.holdings.compare(touched.tasks)
@@ -261,17 +249,6 @@ class Core:
         if touched.readers:
             self._progress_at_s = now.boot_s if self.mirror.readers else None
         return steps
-
-    def _doubt(self, touched: Touched, is_new: bool) -> None:
-        """Whom others have missed they may suspect, whatever this node's own books say: those of a watch that began
-        anew are not theirs. A touch of the record ends it."""
-        me = self.settings.name
-        if me in touched.touched_members:
-            self._in_doubt = False
-        times = sum(1 for put in touched.owners if put.missed == me)
-        self.counts.was_missed += times
-        if is_new or times:
-            self._in_doubt = True
 
     def _malformed(self, bad: Malformed) -> list[do.Command]:
         """Said once, and deleted where it is a command for this node; one for a task is deleted by whoever owns
@@ -333,9 +310,7 @@ class Core:
         steps += self._decide_phase(now)
         steps += self._decide_advice(now)
         steps += self._decide_moves(now)
-        steps += self._decide_reconcile(now)
-        steps += self._decide_adrift(now)
-        steps += self._decide_sweep(now)
+        steps += self._decide_upkeep(now)
         steps += self._decide_slots(now)
         self._after_dropping(now)
         steps += self._decide_session(now)
@@ -399,58 +374,12 @@ class Core:
                 self.moves.failed(move.task_id)
         return steps
 
-    def _decide_reconcile(self, now: ev.Now) -> list[do.Command]:
-        """Every few seconds the store is held against what this node believes of itself, and the difference
-        mended."""
-        if now.boot_s < self._reconcile_at_s or self.session.membership is not Membership.IN:
+    def _decide_upkeep(self, now: ev.Now) -> list[do.Command]:
+        if self.session.membership is not Membership.IN:
             return []
-        self._reconcile_at_s = now.boot_s + RECONCILE_S
-        if not self._is_held(now) or not self.zygote.ready:
-            return []
-        return self._mend_record() + self._adopt()
-
-    def _decide_sweep(self, now: ev.Now) -> list[do.Command]:
-        """No node is the one that cleans up: each does, seldom, and finds nothing most of the time."""
-        if now.boot_s < self._sweep_at_s or self.session.membership is not Membership.IN:
-            return []
-        self._sweep_at_s = now.boot_s + self._sweep_every_s()
-        return [do.Sweep(now.wall_s)] if self._is_held(now) else []
-
-    def _sweep_every_s(self) -> float:
-        keep_s = self.settings.keep_finished_s
-        return SWEEP_S if keep_s is None else min(SWEEP_S, max(1.0, keep_s / 4))
-
-    def _mend_record(self) -> list[do.Command]:
-        """A record that could not be published, or that was missed while it could not be, is published again."""
-        mine, me = self.posture.member(), self.settings.name
-        right = self.mirror.members.get(me) == mine and me not in self.designations.suspects
-        return [] if right and not self._in_doubt else [do.Publish(mine)]
-
-    def _adopt(self) -> list[do.Command]:
-        """What the store says this node owns and nothing here runs is claimed again, which finds out whose it is;
-        seen twice, it is no matter of lag. Whoever owns must run or give back, so a frozen or full node adopts
-        too."""
-        before, self._orphans = self._orphans, {}
-        adopted: list[str] = []
-        for task in self.mirror.owned_by(self.settings.name):
-            if task.owner is None or task.id in self.holdings.slots or task.id in self.claims.in_flight:
-                continue
-            self._orphans[task.id] = task.owner.fence
-            if before.get(task.id) == task.owner.fence:
-                adopted.append(task.id)
-        return _batches(self.claims.adopt(adopted))
-
-    def _decide_adrift(self, now: ev.Now) -> list[do.Command]:
-        """What runs on although its claim has ended is claimed again as soon as etcd can be asked, until it
-        answers."""
-        task_ids = self._claimable_adrift() if self._is_held(now) and now.boot_s >= self._adrift_at_s else []
-        if task_ids:
-            self._adrift_at_s = now.boot_s + ADRIFT_S
-        return _batches(self.claims.adopt(task_ids))
-
-    def _claimable_adrift(self) -> list[str]:
-        flying, known = self.claims.in_flight, self.mirror.tasks
-        return [task_id for task_id in self.holdings.adrift() if task_id not in flying and task_id in known]
+        is_held = self._is_held(now)
+        steps = self.upkeep.decide(now, is_held=is_held, is_ready=self.zygote.ready)
+        return steps + self.upkeep.reclaim(now) if is_held else steps
 
     def _site(self, now: ev.Now) -> Site:
         phase = self.session.phase(now.boot_s)
@@ -497,7 +426,7 @@ class Core:
         for task_id, _ in chosen:
             if self.mirror.tasks[task_id].promised == self.settings.name:
                 self.moves.arrived(task_id, now.boot_s)
-        return _batches(chosen)
+        return in_batches(chosen)
 
     def _decide_progress(self, now: ev.Now) -> list[do.Command]:
         if self._progress_at_s is None or now.boot_s < self._progress_at_s:
@@ -524,15 +453,6 @@ class Core:
             return []
         left = len(self.holdings.slots)
         return [do.Say("error", f"leaving with {left} claims not given back: they end with the lease"), self._exit]
-
-
-def _batches(chosen: Sequence[tuple[str, str | None]]) -> list[do.Command]:
-    return [do.ClaimTasks(tuple(chosen[start : start + BATCH])) for start in range(0, len(chosen), BATCH)]
-
-
-def _part_of(name: str) -> float:
-    """From 0 to 1, so that what nodes do seldom they do not do together."""
-    return zlib.crc32(name.encode()) / 2**32
 
 
 def _nothing(event: ev.Event, now: ev.Now) -> list[do.Command]:

@@ -10,7 +10,7 @@ from typing import Any
 from mpfora import kv
 from mpfora.child import deadman
 from mpfora.keys import Layout
-from mpfora.supervisor import claiming, effects, holdings, ledger, lifecycle, store_coordinator, transactions
+from mpfora.supervisor import claiming, effects, holdings, ledger, lifecycle, store_coordinator, transactions, upkeep
 from mpfora.supervisor.commands import Release
 from mpfora.supervisor.coordinator import Lost, Update
 from mpfora.supervisor.events import Renewed
@@ -148,10 +148,8 @@ def no_reconcile() -> list[Patch]:
     async def answer(self: Any, session: Any, task_id: str, txn: Any, result: Any) -> Any:
         return Lost(task_id)
 
-    from mpfora.supervisor import core
-
     return [
-        (core.Core, "_adopt", lambda self: []),
+        (upkeep.Upkeep, "_adopt", lambda self: []),
         (store_coordinator.StoreCoordinator, "_answer", answer),
     ]
 
