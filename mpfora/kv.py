@@ -1,7 +1,7 @@
 """The words of a transactional key-value store: operations, answers, errors, and the Store interface. Pure, standard
 library only.
 
-etcd's data model without etcd's messages: `mpfora/etcd.py` speaks these words to a real etcd,
+etcd's data model without etcd's messages: `mpfora/etcd/store.py` speaks these words to a real etcd,
 `mpfora/supervisor/memory_kv.py` keeps them in memory. Keys are text (bytes that are no UTF-8 travel as surrogate
 escapes), values are bytes. A revision counts the transactions that changed something; every change of one transaction
 has the same revision.

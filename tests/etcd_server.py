@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mpfora.embedded_etcd import find_program
+from mpfora.embedded.server import find_program
 
 START_S = 20.0
 

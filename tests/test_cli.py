@@ -23,10 +23,10 @@ from fake_node import fake_node
 
 from mpfora import AsyncClient
 from mpfora.cli import render, run
+from mpfora.client.listing import TaskInfo
 from mpfora.config import SettingsError
 from mpfora.history import Run, format_history
 from mpfora.keys import format_state
-from mpfora.listing import TaskInfo
 from mpfora.options import Where, etcd_settings, parse_endpoints
 from mpfora.states import State, TaskError, TaskState
 

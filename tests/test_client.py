@@ -17,6 +17,8 @@ from etcd_server import EtcdServer
 from fake_node import fake_node
 
 from mpfora import AsyncClient, Client, Message
+from mpfora.client.submission import MAX_PROPS, NewTask
+from mpfora.client.waiting import Waiter
 from mpfora.embedded import acquire
 from mpfora.errors import (
     EtcdUnreachable,
@@ -32,8 +34,6 @@ from mpfora.errors import (
 from mpfora.keys import Layout, format_message, format_state
 from mpfora.kv import prefix_end
 from mpfora.states import State, TaskError, TaskState
-from mpfora.submission import MAX_PROPS, NewTask
-from mpfora.waiting import Waiter
 
 COMPLETED = TaskState(State.COMPLETED, result={"found": 4}, attempt=1, cause="completed", node="n1", started=10.5)
 
@@ -219,7 +219,7 @@ async def test_a_node_that_tells_nothing_costs_a_moment_and_no_error(
 async def test_nobody_waits_for_a_go_node(
     client: AsyncClient, endpoint: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpfora.readers.PUBLISHED_WITHIN_S", 60)
+    monkeypatch.setattr("mpfora.client.readers.PUBLISHED_WITHIN_S", 60)
     await client.submit("p1")
     async with fake_node(endpoint, namespace, publishes=False, pid=0, capacity=None) as node:
         await node.own("p1")

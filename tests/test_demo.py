@@ -18,6 +18,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from mpfora.client.listing import NodeInfo, TaskInfo
 from mpfora.demo import verdict, work
 from mpfora.demo.cases import ACORN, BAD, CASES, GOOD, PRIMES_BELOW, Bad, Good
 from mpfora.demo.report import print_report
@@ -25,7 +26,6 @@ from mpfora.demo.story import Kind, Scene, Story, choose_victim
 from mpfora.demo.verdict import Evidence, Kill, Wrong
 from mpfora.demo.view import LiveView, PlainView, open_view, shown_cases
 from mpfora.demo.witness import Run, is_alive, make_runs, read_runs
-from mpfora.listing import NodeInfo, TaskInfo
 from mpfora.processes import read_stat
 from mpfora.states import TaskError
 

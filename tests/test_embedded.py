@@ -19,10 +19,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mpfora import embedded_etcd
 from mpfora.embedded import Embedded, acquire, default_data_dir
-from mpfora.embedded_etcd import BoundedLog, find_program
-from mpfora.embedded_keeper import Folder
+from mpfora.embedded import server as embedded_etcd
+from mpfora.embedded.folder import Folder
+from mpfora.embedded.server import BoundedLog, find_program
 from mpfora.errors import EmbeddedError
 
 LINGER_S = 0.2

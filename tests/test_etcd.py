@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from etcd_server import EtcdServer, free_port
 
-from mpfora import etcd_watch
 from mpfora.config import EtcdSettings
 from mpfora.etcd import Etcd, Status
+from mpfora.etcd import watch as etcd_watch
 from mpfora.keys import Layout
 from mpfora.kv import (
     Compacted,
@@ -320,7 +320,7 @@ async def test_a_frozen_server_is_left_alone_in_time(
     own: EtcdServer, etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The write's answer is lost, so it is not sent elsewhere; the next call goes to the other member."""
-    monkeypatch.setattr("mpfora.etcd_calls.TRY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("mpfora.etcd.calls.TRY_TIMEOUT_S", 0.5)
     client = Etcd([own.endpoint, etcd.endpoint])
     await client.put("/frozen/x", "1")
     own.freeze()
@@ -420,7 +420,7 @@ async def test_compacted_history_is_said(own: EtcdServer) -> None:
 async def test_a_listing_that_is_overtaken_by_compaction_starts_over(
     own: EtcdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpfora.etcd.PAGE_KEYS", (4, 4, 4))
+    monkeypatch.setattr("mpfora.etcd.store.PAGE_KEYS", (4, 4, 4))
     client = Etcd(own.endpoint)
     for index in range(20):
         await client.put(f"/l/{index:02}", "")
@@ -464,7 +464,7 @@ async def test_a_node_that_missed_a_compaction_starts_over(own: EtcdServer) -> N
 async def test_a_wiped_store_is_read_anew(own: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its revisions are older than those seen: first taken for a member that is behind, then believed, and said
     aloud."""
-    monkeypatch.setattr("mpfora.etcd.REWOUND_AFTER_S", 0.3)
+    monkeypatch.setattr("mpfora.etcd.store.REWOUND_AFTER_S", 0.3)
     node = EtcdCoordinator(own.endpoint, namespace="w")
     await node.open(Member("n1"), TTL_S)
     watcher = Watcher(node)

@@ -11,6 +11,7 @@ from go_json import STATES, STRUCTS, GoError, go_float, go_json, go_string, go_t
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpfora.client.submission import NewTask, format_props
 from mpfora.keys import (
     COMMAND_VERBS,
     Layout,
@@ -28,7 +29,6 @@ from mpfora.keys import (
 )
 from mpfora.model import Member, Wants
 from mpfora.states import Message, State, TaskError, TaskState, Verb
-from mpfora.submission import NewTask, format_props
 from mpfora.units import format_time, parse_time
 
 AT = 1795514400.0

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from mpfora.client.submission import NewTask, kept_of, replace_txn, submit_txn
 from mpfora.history import Run, format_history
 from mpfora.keys import (
     COMMAND_VERBS,
@@ -26,7 +27,6 @@ from mpfora.keys import (
 from mpfora.kv import Delete, DeletePrefix, Get, Put, Txn
 from mpfora.model import Claim, Member
 from mpfora.states import Message, State, TaskError, TaskState, Verb
-from mpfora.submission import NewTask, kept_of, replace_txn, submit_txn
 from mpfora.supervisor.coordinator import Update
 from mpfora.supervisor.transactions import (
     Session,

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfora import AsyncClient
+from mpfora.client.pending import Place, why_pending
 from mpfora.history import Run, format_history
 from mpfora.keys import format_owner, format_state
 from mpfora.model import Member, Wants
-from mpfora.pending import Place, why_pending
 from mpfora.states import State, TaskState
 from mpfora.supervisor.designations import fits
 

@@ -10,12 +10,12 @@ import pytest
 from etcd_server import EtcdServer
 
 from mpfora import AsyncClient, Client
+from mpfora.client.purging import Which
+from mpfora.client.submission import NewTask
 from mpfora.errors import InvalidTask, MpforaError, TaskExists
 from mpfora.keys import format_state
 from mpfora.kv import prefix_end
-from mpfora.purging import Which
 from mpfora.states import State, TaskError, TaskState
-from mpfora.submission import NewTask
 
 DAY = 86400.0
 NOW = 1_800_000_000.0

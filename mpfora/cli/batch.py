@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from mpfora.cli.session import Session
+from mpfora.client.submission import NewTask, format_props
 from mpfora.errors import InvalidTask, TaskExists
 from mpfora.keys import parse_object
-from mpfora.submission import NewTask, format_props
 
 _FIELDS = {"id", "props", "handler"}
 

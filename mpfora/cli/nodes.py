@@ -9,7 +9,7 @@ import click
 from mpfora.cli import render
 from mpfora.cli.session import Session
 from mpfora.cli.tasks import bound_options, json_option
-from mpfora.outlook import PlannedMove
+from mpfora.client.outlook import PlannedMove
 
 #: action as typed -> the node command
 ACTIONS = {

@@ -11,8 +11,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from mpfora.client.listing import PENDING, NodeInfo, TaskInfo
 from mpfora.history import Run
-from mpfora.listing import PENDING, NodeInfo, TaskInfo
 from mpfora.states import TaskError
 from mpfora.units import format_size, format_time
 

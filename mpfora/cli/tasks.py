@@ -13,9 +13,9 @@ from mpfora.cli import render
 from mpfora.cli.batch import submit_batch
 from mpfora.cli.inputs import DURATION, PROPS, TIME
 from mpfora.cli.session import Session
+from mpfora.client.listing import PENDING, UNREADABLE, TaskInfo
+from mpfora.client.purging import FINISHED_STATES
 from mpfora.errors import MpforaError
-from mpfora.listing import PENDING, UNREADABLE, TaskInfo
-from mpfora.purging import FINISHED_STATES
 from mpfora.states import Message, State, Verb
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array of objects.")

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mpfora.client.listing import TaskInfo
 from mpfora.demo.cases import Case, Good
 from mpfora.demo.story import claimed
 from mpfora.demo.verdict import Evidence, Verdict, innermost, result_holds
 from mpfora.demo.view import Marks, marks_of
-from mpfora.listing import TaskInfo
 
 
 def print_report(console: Console, cases: Sequence[Case], evidence: Evidence, verdicts: Sequence[Verdict]) -> None:

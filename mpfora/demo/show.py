@@ -12,6 +12,7 @@ from types import FrameType
 from rich.console import Console
 
 from mpfora.client import Client, NewTask
+from mpfora.client.listing import NodeInfo, TaskInfo
 from mpfora.demo.cases import BAD, CASES, GOOD, handler_specs
 from mpfora.demo.cluster import NAMESPACE, Cluster
 from mpfora.demo.report import print_report
@@ -21,7 +22,6 @@ from mpfora.demo.view import View, open_view
 from mpfora.demo.witness import read_runs
 from mpfora.errors import MpforaError
 from mpfora.linux import boot_ns
-from mpfora.listing import NodeInfo, TaskInfo
 
 NODES = ("node1", "node2")
 INTERRUPTED = 130

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mpfora.client.listing import NodeInfo, TaskInfo
 from mpfora.demo.cases import Case, Good
 from mpfora.demo.verdict import Kill, innermost
 from mpfora.demo.witness import Run
-from mpfora.listing import NodeInfo, TaskInfo
 
 #: a node is killed when so many good tasks run there, each of which has come so far; with others finished before
 _VICTIMS = 2

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpfora.client.listing import TaskInfo
 from mpfora.demo.cases import Bad, Good
 from mpfora.demo.witness import Run
-from mpfora.listing import TaskInfo
 from mpfora.states import State
 
 #: what a busy machine may add to a time limit: the look at the beats, the dump of the stacks, and its own slowness

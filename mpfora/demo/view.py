@@ -14,10 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mpfora.client.listing import TaskInfo
 from mpfora.demo.cases import Case
 from mpfora.demo.story import Kind, Line, Scene, Story, claimed
 from mpfora.demo.verdict import innermost
-from mpfora.listing import TaskInfo
 
 #: between two summaries where there is no picture
 SUMMARY_EVERY_S = 5.0

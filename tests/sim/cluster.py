@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from mpfora.client.submission import NewTask, submit_txn
 from mpfora.config import Settings
 from mpfora.keys import format_message
 from mpfora.kv import Delete, DeletePrefix, Get, Put, Revision, Txn, exists
 from mpfora.outcome import Said
 from mpfora.states import Message, Verb
-from mpfora.submission import NewTask, submit_txn
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 

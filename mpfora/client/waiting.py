@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
+from mpfora.client.listing import TaskInfo, TaskKeys, task_info
 from mpfora.errors import TaskNotFound
 from mpfora.keys import Layout, parse_state
 from mpfora.kv import KV, Compacted, Event, Get, Revision, Store, Txn, Unreachable
-from mpfora.listing import TaskInfo, TaskKeys, task_info
 from mpfora.states import TaskState
 
 #: with more tasks than this, one watch over all tasks is cheaper than two for each

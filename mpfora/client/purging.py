@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mpfora.client.submission import kept_of
 from mpfora.keys import MARKER, Layout, parse_state
 from mpfora.kv import KV, Delete, Get, Store, Txn, absent, modified_at, prefix_end
 from mpfora.states import TERMINAL, TaskState
-from mpfora.submission import kept_of
 
 #: so many are removed at once
 _WINDOW = 500

@@ -7,11 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from mpfora.errors import StillRunning, TaskNotFound
-from mpfora.history import Run, parse_history
-from mpfora.keys import Layout, parse_owner
-from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Store, Txn
-from mpfora.listing import (
+from mpfora.client.listing import (
     Live,
     NodeInfo,
     Picture,
@@ -22,9 +18,13 @@ from mpfora.listing import (
     task_info,
     task_rows,
 )
+from mpfora.client.readers import Reader
+from mpfora.client.submission import kept_of
+from mpfora.errors import StillRunning, TaskNotFound
+from mpfora.history import Run, parse_history
+from mpfora.keys import Layout, parse_owner
+from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Store, Txn
 from mpfora.model import Member
-from mpfora.readers import Reader
-from mpfora.submission import kept_of
 
 
 class Looker:

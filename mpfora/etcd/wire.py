@@ -1,6 +1,6 @@
 """Between the words of `mpfora/kv.py` and etcd's messages: requests, answers, and what each error of etcd means.
 
-With `mpfora/etcd.py` and `mpfora/etcd_watch.py` the only importers of etcd3 and grpc. Of etcd3 (python-etcd3) the
+With `mpfora/etcd/store.py` and `mpfora/etcd/watch.py` the only importers of etcd3 and grpc. Of etcd3 (python-etcd3) the
 generated messages and stubs alone are used. No I/O here.
 """
 

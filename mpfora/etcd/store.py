@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 from etcd3.etcdrpc import rpc_pb2 as rpc
 
-from mpfora import etcd_wire as wire
 from mpfora.batch import Batcher
 from mpfora.config import EtcdSettings
-from mpfora.etcd_calls import CALL_TIMEOUT_S, Calls
-from mpfora.etcd_channel import Member, settings_of
-from mpfora.etcd_watch import watch_range
+from mpfora.etcd import wire
+from mpfora.etcd.calls import CALL_TIMEOUT_S, Calls
+from mpfora.etcd.channel import Member, settings_of
+from mpfora.etcd.watch import watch_range
 from mpfora.kv import (
     KV,
     AccessDenied,

@@ -10,19 +10,12 @@ from contextlib import aclosing, contextmanager
 from types import TracebackType
 from typing import Any, overload
 
-from mpfora.commanding import Commander
-from mpfora.config import EtcdSettings
-from mpfora.errors import EtcdRefused, EtcdUnreachable, MpforaError, NotCarriedOut, TaskExists, WaitTimeout
-from mpfora.etcd import Etcd
-from mpfora.history import Run
-from mpfora.keys import Layout
-from mpfora.kv import StoreError, Txn, TxnResult, Unreachable
-from mpfora.listing import NodeInfo, TaskInfo, node_rows, task_rows
-from mpfora.looking import Looker
-from mpfora.outlook import PlannedMove, planned_moves, with_shares
-from mpfora.purging import Purged, Purger, Which
-from mpfora.states import Message
-from mpfora.submission import (
+from mpfora.client.commanding import Commander
+from mpfora.client.listing import NodeInfo, TaskInfo, node_rows, task_rows
+from mpfora.client.looking import Looker
+from mpfora.client.outlook import PlannedMove, planned_moves, with_shares
+from mpfora.client.purging import Purged, Purger, Which
+from mpfora.client.submission import (
     NewTask,
     Submitted,
     check_task_id,
@@ -31,8 +24,15 @@ from mpfora.submission import (
     replaceable,
     submit_txn,
 )
+from mpfora.client.waiting import Waiter
+from mpfora.config import EtcdSettings
+from mpfora.errors import EtcdRefused, EtcdUnreachable, MpforaError, NotCarriedOut, TaskExists, WaitTimeout
+from mpfora.etcd import Etcd
+from mpfora.history import Run
+from mpfora.keys import Layout
+from mpfora.kv import StoreError, Txn, TxnResult, Unreachable
+from mpfora.states import Message
 from mpfora.units import parse_duration
-from mpfora.waiting import Waiter
 
 
 class AsyncClient:

@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from mpfora.client.submission import check_task_id
+from mpfora.client.waiting import Waiter, wait_change
 from mpfora.errors import MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound
 from mpfora.keys import MARKER, Layout, format_message, format_node_command
 from mpfora.kv import Put, Store, Txn, exists, prefix_end
 from mpfora.model import check_name
 from mpfora.states import Message, State, TaskState, Verb
-from mpfora.submission import check_task_id
-from mpfora.waiting import Waiter, wait_change
 
 #: what a task is once a command has been carried out; checkpoint and release leave its state as it is
 _STATES_AFTER = {

@@ -3,7 +3,7 @@
     with acquire() as etcd:
         ...etcd.endpoint...
 
-Whoever comes first starts a keeper (mpfora/embedded_keeper.py), which starts etcd and belongs to nobody; the others
+Whoever comes first starts a keeper (mpfora/embedded/keeper.py), which starts etcd and belongs to nobody; the others
 join. A user holds a connection to the keeper; when the last is gone, killed ones included, etcd stops a few seconds
 later. The data stays in the folder. A keeper that was killed is replaced by its users, at the same port.
 
@@ -31,8 +31,8 @@ from types import TracebackType
 from typing import Any
 
 import mpfora
-from mpfora.embedded_etcd import find_program
-from mpfora.embedded_keeper import BYE, Folder, KeeperOptions
+from mpfora.embedded.folder import BYE, Folder, KeeperOptions
+from mpfora.embedded.server import find_program
 from mpfora.errors import EmbeddedError
 
 LINGER_S = 10.0
@@ -244,7 +244,7 @@ def _start_keeper(options: KeeperOptions) -> None:
     argument = json.dumps(asdict(options) | {"program": program})
     environment = os.environ | {"PYTHONPATH": _search_path()}
     starter = subprocess.Popen(
-        [sys.executable, "-P", "-m", "mpfora.embedded_keeper", argument],
+        [sys.executable, "-P", "-m", "mpfora.embedded.keeper", argument],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         cwd="/",

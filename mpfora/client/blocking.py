@@ -1,4 +1,4 @@
-"""Client: AsyncClient for programs without an event loop, with the same names; and AsyncClient itself, by this name."""
+"""Client: AsyncClient for programs without an event loop, with the same names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
-from mpfora.async_client import AsyncClient
+from mpfora.client.asynchronous import AsyncClient
+from mpfora.client.listing import NodeInfo, TaskInfo
+from mpfora.client.outlook import PlannedMove
+from mpfora.client.purging import Purged
+from mpfora.client.submission import NewTask, Submitted
 from mpfora.config import EtcdSettings
 from mpfora.errors import MpforaError, TaskExists
 from mpfora.history import Run
-from mpfora.listing import NodeInfo, TaskInfo
-from mpfora.outlook import PlannedMove
-from mpfora.purging import Purged
 from mpfora.states import Message
-from mpfora.submission import NewTask, Submitted
 
 T = TypeVar("T")
 
@@ -201,6 +201,3 @@ async def _close(snapshots: Any) -> None:
     while snapshots.ag_running:  # noqa: ASYNC110 (nothing tells when it is)
         await asyncio.sleep(0.01)
     await snapshots.aclose()
-
-
-__all__ = ["AsyncClient", "Client", "NewTask", "NodeInfo", "Purged", "Run", "Submitted", "TaskInfo"]

@@ -1,6 +1,6 @@
 """The etcd process under the keeper: its program, its command line, its start, its bounded log and its end.
 
-Used by one single-threaded process (mpfora/embedded_keeper.py), the parent of etcd: PR_SET_PDEATHSIG is tied to the
+Used by one single-threaded process (mpfora/embedded/keeper.py), the parent of etcd: PR_SET_PDEATHSIG is tied to the
 thread that forks. Standard library and psutil only: nothing here speaks gRPC.
 """
 

@@ -1,7 +1,7 @@
 """The keeper: one process per data folder that runs the embedded etcd for as long as somebody uses it.
 
-Started by mpfora/embedded.py as `python -m mpfora.embedded_keeper`; it forks away from its starter at once (a session
-of its own, re-parented to init), so that it belongs to nobody. The laws:
+Started by mpfora/embedded/hold.py as `python -m mpfora.embedded.keeper`; it forks away from its starter at once (a
+session of its own, re-parented to init), so that it belongs to nobody. The laws:
 
 - One keeper per folder: it holds a lock on keeper.lock for its whole life.
 - A user is a connection to its Unix socket. It is told where etcd serves, as one line of JSON, as soon as etcd does; it
@@ -23,14 +23,11 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mpfora.embedded_etcd import BoundedLog, EtcdProcess, command_line, free_port
+from mpfora.embedded.folder import BYE, Folder, KeeperOptions
+from mpfora.embedded.server import BoundedLog, EtcdProcess, command_line, free_port
 
-#: what a user reads when the keeper leaves in order; without it, EOF means that the keeper was killed
-BYE = b"bye\n"
 #: a keeper that leaves holds its lock until etcd has stopped
 _LOCK_WITHIN_S = 15.0
 #: who starts a keeper connects at once: time for that on a busy machine
@@ -38,57 +35,6 @@ _FIRST_USER_WITHIN_S = 10.0
 _HEALTH_EVERY_S = 0.05
 _START_WITHIN_S = 30.0
 _FIRST_STARTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """The files of a data folder."""
-
-    path: Path
-
-    @property
-    def etcd(self) -> Path:
-        return self.path / "etcd"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "etcd.log"
-
-    @property
-    def lock(self) -> Path:
-        return self.path / "keeper.lock"
-
-    @property
-    def start_lock(self) -> Path:
-        """Held by a user while it looks for a keeper and starts one."""
-        return self.path / "start.lock"
-
-    @property
-    def record(self) -> Path:
-        """JSON of the last keeper: {"pid", "socket", "port", "host"}."""
-        return self.path / "keeper.json"
-
-    def read_record(self) -> dict[str, Any]:
-        """{} if there is none, or none that can be read."""
-        try:
-            record = json.loads(self.record.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
-
-    def write_record(self, record: dict[str, Any]) -> None:
-        temporary = self.path / f"keeper.json.{os.getpid()}"
-        temporary.write_text(json.dumps(record))
-        os.replace(temporary, self.record)
-
-
-@dataclass(frozen=True, slots=True)
-class KeeperOptions:
-    folder: str
-    program: str
-    socket_path: str
-    linger_s: float
-    fsync: bool
 
 
 class Keeper:

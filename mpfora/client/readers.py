@@ -9,10 +9,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from mpfora.client.listing import read_live
+from mpfora.client.waiting import watching
 from mpfora.keys import Layout, parse_progress
 from mpfora.kv import Compacted, LeaseNotFound, Put, Store, StoreError, Txn, Unreachable, prefix_end
-from mpfora.listing import read_live
-from mpfora.waiting import watching
 
 #: a reader that dies is forgotten after this
 _TTL_S = 8.0

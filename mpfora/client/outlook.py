@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mpfora.client.listing import NodeInfo, Picture, TaskKeys
 from mpfora.keys import parse_owner, parse_state, parse_wants
-from mpfora.listing import NodeInfo, Picture, TaskKeys
 from mpfora.model import Member
 from mpfora.states import State
 from mpfora.supervisor.designations import fits, wants_of

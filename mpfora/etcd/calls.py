@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 from etcd3.etcdrpc import rpc_pb2 as rpc
 
-from mpfora import etcd_wire as wire
 from mpfora.config import EtcdSettings
-from mpfora.etcd_channel import Member, Members
+from mpfora.etcd import wire
+from mpfora.etcd.channel import Member, Members
 from mpfora.kv import AccessDenied, StoreError, Unreachable
 
 log = logging.getLogger("mpfora.etcd")

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from etcd3.etcdrpc import rpc_pb2 as rpc
 
-from mpfora import etcd_wire as wire
+from mpfora.etcd import wire
 from mpfora.kv import AccessDenied, Compacted, Event, Revision, Unreachable
 
 if TYPE_CHECKING:
-    from mpfora.etcd_calls import Calls
-    from mpfora.etcd_channel import Member
+    from mpfora.etcd.calls import Calls
+    from mpfora.etcd.channel import Member
 
 log = logging.getLogger("mpfora.etcd")
 

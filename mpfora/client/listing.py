@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpfora.client.pending import Place, why_pending
 from mpfora.history import Run
 from mpfora.keys import (
     MARKER,
@@ -23,7 +24,6 @@ from mpfora.keys import (
 )
 from mpfora.kv import KV
 from mpfora.model import Member, Wants
-from mpfora.pending import Place, why_pending
 from mpfora.states import TERMINAL, State, TaskError, TaskState
 from mpfora.units import format_time, parse_time
 
