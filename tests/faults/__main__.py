@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,7 +23,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, help="of the first round; the next ones count on from it")
     parser.add_argument("--report", type=Path, help="write the result as Markdown to this file")
-    parser.add_argument("--folder", type=Path, help="keep lines and logs of rounds with violations here")
+    parser.add_argument("--folder", type=Path, help="keep the lines and logs of every round here")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # all that was started is ended
     seed = random.randrange(10_000) if options.seed is None else options.seed
@@ -45,9 +46,9 @@ def _round(seed: int, seconds: float, keep: Path | None) -> Record:
         record = run(folder, seed, seconds)
         for violation in record.violations:
             print(f"VIOLATION {violation}", flush=True)
-        if keep is not None and record.violations:
+        if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
-            (folder / "lines").rename(keep / f"{seed}.lines")
+            shutil.move(folder / "lines", keep / f"{seed}.lines")
             for name, text in record.logs.items():
                 (keep / f"{seed}.{name}.log").write_text(text)
     return record
