@@ -97,3 +97,24 @@ def test_one_that_does_not_read_blocks_nothing_and_loses_only_what_may_be_lost(
         got += decoder.feed(supervisor.recv(1 << 20))
         link.flush()
     assert got == [wire.Started(run, 1) for run in range(1, number + 2)]
+
+
+def test_a_frame_that_may_wait_goes_with_the_next_that_may_not_or_when_it_is_due(
+    pair: tuple[socket.socket, Link],
+) -> None:
+    supervisor, link = pair
+    supervisor.setblocking(False)
+    link.send_by(wire.Started(1, 11), at=2000)
+    link.send_by(wire.Started(2, 12), at=1000)
+    assert link.wake_at() == 1000
+    link.flush(999)
+    with pytest.raises(BlockingIOError):
+        supervisor.recv(1)
+    link.flush(1000)
+    assert wire.Decoder().feed(supervisor.recv(1 << 16)) == [wire.Started(1, 11), wire.Started(2, 12)]
+    assert link.wake_at() is None
+    link.send_by(wire.Started(3, 13), at=2000)
+    link.send(wire.Pong(1))
+    link.flush(1001)
+    assert wire.Decoder().feed(supervisor.recv(1 << 16)) == [wire.Started(3, 13), wire.Pong(1)]
+    assert link.wake_at() is None

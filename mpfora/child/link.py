@@ -19,14 +19,17 @@ _FD_SPACE = socket.CMSG_SPACE(_FDS * array.array("i").itemsize)
 
 
 class Link:
-    """`is_closed` turns true when the supervisor is gone and all that it said was read."""
+    """`is_closed` turns true when the supervisor is gone and all that it said was read; `is_behind` while the socket is
+    full, because the supervisor does not read."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
         self._decoder = wire.Decoder()
         self._unsent = bytearray()
-        self._is_behind = False
+        #: when what is kept is due; None: nothing is kept, or the socket is full, and its getting empty will tell
+        self._send_at: int | None = None
+        self.is_behind = False
         self._is_heard = True
         self._fds: deque[tuple[int, ...]] = deque()
         self.is_closed = False
@@ -67,18 +70,38 @@ class Link:
 
     def send(self, frame: wire.Frame, may_drop: bool = False) -> None:
         """Send with the next `flush`, in order. may_drop: not at all, if the supervisor is behind with reading."""
-        if not self._is_heard or (may_drop and self._is_behind):
+        if not self._is_heard or (may_drop and self.is_behind):
             return
         self._unsent += wire.format_frame(frame)
+        self._send_at = 0
 
-    def flush(self) -> None:
-        """Send what is kept, as far as it goes. Called once in each turn of the loop."""
+    def send_by(self, frame: wire.Frame, at: int) -> None:
+        """Send with the next frame that does not wait, or with the first `flush` from `at` on (boot time in
+        nanoseconds). Each sending wakes the supervisor, and what nobody waits for is not worth that."""
+        if not self._is_heard:
+            return
+        self._unsent += wire.format_frame(frame)
+        self._send_at = at if self._send_at is None else min(at, self._send_at)
+
+    def wake_at(self) -> int | None:
+        """When what waits is due; None if nothing waits."""
+        return self._send_at
+
+    def flush(self, now: int | None = None) -> None:
+        """Send what is kept and due at `now` (None: all of it), as far as it goes. Called once in each turn of the
+        loop."""
+        if not (self.is_behind or self._is_due(now)):
+            return
+        self._send_at = None
         try:
             while self._unsent:
                 del self._unsent[: self._socket.send(self._unsent)]
-            self._is_behind = False
+            self.is_behind = False
         except BlockingIOError:
-            self._is_behind = True
+            self.is_behind = True
         except OSError:  # the supervisor is gone; what it said before (its will, perhaps) is still to be read
             self._is_heard = False
             self._unsent.clear()
+
+    def _is_due(self, now: int | None) -> bool:
+        return self._send_at is not None and (now is None or self._send_at <= now)

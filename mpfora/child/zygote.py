@@ -39,6 +39,8 @@ _DEAF_TO = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
     signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
+#: when the supervisor knows the pid of a run at the latest: of a short one it is told with its end
+_STARTED_BY_NS = 20_000_000
 #: a leader that outlives SIGKILL for so long is said to be unkillable
 _UNKILLABLE_NS = 5 * S
 #: how long the zygote waits for the last process to die before it leaves without executing the will
@@ -103,14 +105,20 @@ class Zygote:
     def _wait(self) -> bool:
         """Sleep until something happens. True: the supervisor has said something."""
         now = linux.boot_ns()
-        times = [self._deadman.wake_at(now), self._strays.wake_at(), self._watch.wake_at(), self._leave_by()]
+        self._link.flush(now)
+        times = [
+            self._deadman.wake_at(now),
+            self._strays.wake_at(),
+            self._watch.wake_at(),
+            self._link.wake_at(),
+            self._leave_by(),
+        ]
         self._timer.set(min((time for time in times if time is not None), default=None))
-        self._link.flush()
         link = self._link.fileno()
         if self._link.is_closed:
             self._poll.modify(link, 0)
         else:
-            self._poll.modify(link, select.POLLIN | (select.POLLOUT if self._link.has_unsent else 0))
+            self._poll.modify(link, select.POLLIN | (select.POLLOUT if self._link.is_behind else 0))
         ready = dict(self._poll.poll())
         if self._wakeup in ready:
             os.read(self._wakeup, 4096)
@@ -156,7 +164,7 @@ class Zygote:
             return
         stall_ns = None if order.stall_timeout_s is None else int(order.stall_timeout_s * S)
         self._deadman.add(order.run, Limits(stall_ns, order.stall_by, order.memory_limit), leader.forked_at)
-        self._link.send(wire.Started(order.run, leader.pid))
+        self._link.send_by(wire.Started(order.run, leader.pid), leader.forked_at + _STARTED_BY_NS)
 
     def _try_fork(self, order: wire.Fork, fds: Sequence[int]) -> Leader:
         """Raises OSError."""

@@ -7,9 +7,9 @@ keep up, lines are dropped, and a later line says how many.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import logging.handlers
 import os
 import queue
 import select
@@ -20,6 +20,8 @@ from mpfora.units import format_time
 
 #: lines held for a slow reader
 HELD = 10_000
+#: lines written in one go
+_AT_ONCE = 256
 
 
 class TextFormat(logging.Formatter):
@@ -56,49 +58,66 @@ class JsonFormat(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class _DroppingQueue(logging.handlers.QueueHandler):
-    """Puts records into a bounded queue; counts those that find no place."""
+class _Entrance(logging.Handler):
+    """Makes a line of each record where it was logged, and leaves it to the writer. Counts those that find no place."""
 
-    def __init__(self, held: queue.Queue[Any]) -> None:
-        super().__init__(held)
+    def __init__(self, writer: _Writer) -> None:
+        super().__init__()
+        self._writer = writer
         self._dropped = 0
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            if self._dropped:
-                note = f"{self._dropped} lines of this log were dropped: its reader does not keep up"
-                self.queue.put_nowait(logging.LogRecord("mpfora.log", logging.WARNING, "", 0, note, None, None))
-                self._dropped = 0
-            self.queue.put_nowait(record)
-        except queue.Full:
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._writer.is_full():
             self._dropped += 1
+            return
+        if self._dropped:
+            note = f"{self._dropped} lines of this log were dropped: its reader does not keep up"
+            self._dropped = 0
+            self._writer.put(self._line(logging.LogRecord("mpfora.log", logging.WARNING, "", 0, note, None, None)))
+        self._writer.put(self._line(record))
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) + "\n"
+        except Exception as error:  # noqa: BLE001 - a record of somebody's library that does not format
+            return f"a line of {record.name} cannot be formatted: {error!r}\n"
 
 
-class _Writer(logging.Handler):
-    """Writes lines to a descriptor; used by the listener's thread alone, which may hang in it for ever.
+class _Writer(threading.Thread):
+    """Writes lines to a descriptor, and may hang in it for ever.
 
-    Nothing that Python's own end waits for is held meanwhile: no lock of the handler (logging takes it at exit), none
-    of sys.stderr's buffer."""
+    Nothing that Python's own end waits for is held meanwhile: no lock of a handler (logging takes it at exit), none of
+    sys.stderr's buffer, and the thread is a daemon."""
 
     def __init__(self, fd: int) -> None:
-        super().__init__()
+        super().__init__(name="mpfora-log", daemon=True)
         self._fd = fd
+        self._held: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
-    def createLock(self) -> None:
-        self.lock = None
+    def is_full(self) -> bool:
+        return self._held.qsize() >= HELD
 
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Without the lock, of which Python 3.13 wants that there is one."""
-        self.emit(record)
-        return True
+    def put(self, line: str | None) -> None:
+        """None: the last."""
+        self._held.put(line)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._write((self.format(record) + "\n").encode(errors="backslashreplace"))
-        except OSError:  # the reader is gone: there is nobody to be told
-            return
-        except Exception as error:  # noqa: BLE001 - a record of somebody's library that does not format
-            self._write(f"a line of {record.name} cannot be formatted: {error!r}\n".encode(errors="backslashreplace"))
+    def run(self) -> None:
+        while (line := self._held.get()) is not None:
+            lines = [line]
+            is_last = self._take_more(lines)
+            with contextlib.suppress(OSError):  # the reader is gone: there is nobody to be told
+                self._write("".join(lines).encode(errors="backslashreplace"))
+            if is_last:
+                return
+
+    def _take_more(self, lines: list[str]) -> bool:
+        """Add those that are there already, up to what is written at once. True: nothing comes after them."""
+        while len(lines) < _AT_ONCE and not self._held.empty():
+            line = self._held.get()
+            if line is None:
+                return True
+            lines.append(line)
+        return False
 
     def _write(self, data: bytes) -> None:
         while data:
@@ -108,36 +127,23 @@ class _Writer(logging.Handler):
                 select.select([], [self._fd], [])
 
 
-class _Listener(logging.handlers.QueueListener):
-    def __init__(self, held: queue.Queue[Any], handler: logging.Handler) -> None:
-        super().__init__(held, handler)
-        self._held = held
-
-    def enqueue_sentinel(self) -> None:
-        """Waits for a place: only a thread of its own calls this."""
-        self._held.put(None)
-
-
 class Logs:
     """Sets up the root logger; `close` writes what is held, for at most a second. fd: where to, standard error."""
 
     def __init__(self, node: str, form: str, level: str, fd: int = 2) -> None:
-        handler = _Writer(fd)
-        handler.setFormatter(JsonFormat(node) if form == "json" else TextFormat(node))
-        held: queue.Queue[Any] = queue.Queue(HELD)
-        self._entrance = _DroppingQueue(held)
-        self._listener = _Listener(held, handler)
+        self._writer = _Writer(fd)
+        self._entrance = _Entrance(self._writer)
+        self._entrance.setFormatter(JsonFormat(node) if form == "json" else TextFormat(node))
         root = logging.getLogger()
         root.addHandler(self._entrance)
         root.setLevel(level.upper())
         logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
-        self._listener.start()
+        self._writer.start()
 
     def close(self) -> None:
         logging.getLogger().removeHandler(self._entrance)
-        closer = threading.Thread(target=self._listener.stop, daemon=True)
-        closer.start()
-        closer.join(1.0)
+        self._writer.put(None)
+        self._writer.join(1.0)
 
 
 def _time(record: logging.LogRecord) -> str:
