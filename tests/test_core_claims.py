@@ -358,8 +358,7 @@ def test_a_task_whose_process_took_long_to_die_is_claimed_again_when_it_is_dead(
     story.hold()
     story.put(OwnerGone("t", clean=False))
     assert story.wait(20) == []
-    assert story.exits(LOST) == []
-    assert story.wait(1.0) == [claims("t")]
+    assert story.exits(LOST) == [claims("t")]
 
 
 # -- grace, and late claims ------------------------------------------------------------------------
@@ -485,5 +484,30 @@ def test_an_unowned_task_without_the_clean_mark_that_a_new_node_finds_is_left_al
     assert story.reset(MemberPut(story.record()), TaskPut("t"), TaskPut("u"), OwnerGone("u", clean=True)) == [
         claims("u")
     ]
+    assert story.wait(0.9) == []
+    assert story.wait(0.1) == [claims("t")]
+
+
+def test_the_grace_is_counted_from_when_a_node_found_the_task_and_not_from_when_it_has_room() -> None:
+    story = Story(max_tasks=1)
+    backlog = [TaskPut(f"t{n}") for n in range(5)]
+    assert story.reset(MemberPut(story.record()), *backlog) == []
+    first = story.wait(1.0)
+    for _ in range(4):
+        [claim] = first
+        [(task_id, _missed)] = claim.claims  # type: ignore[union-attr]
+        story.wins(task_id)
+        assert kinds(story.exits(RESULT_42, task_id)) == ["Finish"]
+        first = story.settled(task_id) + story.put(TaskGone(task_id))
+        assert kinds(first) == ["ClaimTasks"], "the next one at once"
+
+
+def test_a_task_that_vanishes_again_is_left_alone_for_a_grace_of_its_own() -> None:
+    story = Story()
+    story.put(TaskPut("t"), OwnerPut("t", "n2", story.revision + 1))
+    assert story.put(OwnerGone("t", clean=False)) == []
+    story.wait(0.9)
+    story.put(OwnerPut("t", "n2", story.revision + 1))
+    assert story.put(OwnerGone("t", clean=False)) == []
     assert story.wait(0.9) == []
     assert story.wait(0.1) == [claims("t")]

@@ -57,6 +57,8 @@ class Claims:
         self._late: dict[str, float] = {}
         #: lost at this revision of the task: not to be tried before it changes
         self._passed: dict[str, int] = {}
+        #: tasks whose last owner vanished without the mark: their last revision, and when this node heard of it
+        self._unclean: dict[str, tuple[int, float]] = {}
 
     def look_at(self, task_ids: Iterable[str], now_s: float) -> None:
         """These tasks changed, or their designee did: set the time at which this node tries each, if ever."""
@@ -64,6 +66,7 @@ class Claims:
             task = self._mirror.tasks.get(task_id)
             self._eager.pop(task_id, None)
             self._late.pop(task_id, None)
+            self._note_unclean(task_id, task, now_s)
             at = None if task is None or task.owner is not None else self._when(task, now_s)
             self._timers.set(task_id, at)
             if task is None or task.changed > self._passed.get(task_id, -1):
@@ -169,11 +172,18 @@ class Claims:
         designee = self._designations.designee.get(task.id)
         if designee is None:
             return None
-        at = now_s + (self._grace_s if task.unclean else 0.0)
+        at = max(now_s, self._unclean[task.id][1] + self._grace_s) if task.unclean else now_s
         if designee == self._node:
             return at
         self._late[task.id] = at
         return at + LATE_S
+
+    def _note_unclean(self, task_id: str, task: TaskView | None, now_s: float) -> None:
+        """The grace is counted from the news, and not from when somebody has room for the task."""
+        if task is None or task.owner is not None or not task.unclean:
+            self._unclean.pop(task_id, None)
+        elif self._unclean.get(task_id, (-1, 0.0))[0] != task.changed:
+            self._unclean[task_id] = task.changed, now_s
 
     def _is_too_early(self, task_id: str, now_s: float) -> bool:
         """Whether others come before this node for a task whose designee missed it, or this node may not have it at
