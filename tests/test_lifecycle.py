@@ -101,7 +101,7 @@ def test_no_second_process_is_forked_while_one_lives() -> None:
     one, here = slot(), site()
     assert names(advance(one, here)) == ["Fork"]
     assert names(advance(one, here)) == []
-    ended(one, classify(None, Death(signal=9, killed_for=Cause.STOP_TIMEOUT)), here.now)
+    ended(one, classify(None, Death(signal=9, killed_for=Cause.STOP_TIMEOUT)))
     assert names(advance(one, here)) == ["Keep"], "what was is written before it runs again"
     assert names(advance(one, here)) == []
     assert not written(one)
@@ -237,7 +237,7 @@ def test_whatever_happens_a_claim_ends_with_its_process_dead(seed: int) -> None:
         here.now = Now(here.now.boot_s + rng.random() * 5, here.now.wall_s + 1)
         match rng.randrange(7):
             case 0 if one.process is not Process.NONE:
-                ended(one, rng.choice(outcomes), here.now)
+                ended(one, rng.choice(outcomes))
             case 1 if one.writing is not None:
                 if written(one):
                     return
@@ -258,7 +258,7 @@ def test_whatever_happens_a_claim_ends_with_its_process_dead(seed: int) -> None:
 def test_a_handler_that_leaves_at_once_by_itself_is_given_back_a_second_after_its_start() -> None:
     one = slot(process=Process.RUNNING, started_s=100.0)
     outcome = classify(SaidMessage(Message.release()), Death(exit_code=0))
-    ended(one, outcome, Now(100.1, 1e9))
+    ended(one, outcome)
     assert advance(one, site(100.1)) == []
     assert wake_at(one, site(100.1)) == 101.0
     assert names(advance(one, site(101.0))) == ["Release"]
@@ -266,5 +266,5 @@ def test_a_handler_that_leaves_at_once_by_itself_is_given_back_a_second_after_it
 
 def test_one_that_was_asked_to_leave_is_given_back_at_once() -> None:
     one = slot(process=Process.RUNNING, started_s=100.0, leave="rebalance")
-    ended(one, classify(SaidMessage(Message.release()), Death(exit_code=0)), Now(100.1, 1e9))
+    ended(one, classify(SaidMessage(Message.release()), Death(exit_code=0)))
     assert names(advance(one, site(100.1))) == ["Release"]

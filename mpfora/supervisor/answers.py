@@ -15,14 +15,9 @@ from mpfora.supervisor.slot import Process, Slot
 REJECTED_S = 5.0
 
 
-def ended(slot: Slot, outcome: Outcome, now: Now) -> None:
+def ended(slot: Slot, outcome: Outcome) -> None:
     """The run's tree is dead."""
     slot.process, slot.kill_at_s, slot.dumping, slot.outcome = Process.NONE, None, False, outcome
-    if outcome.cause is Cause.ZYGOTE_LOST:
-        slot.zygote_losses += 1
-        slot.not_before_s = now.boot_s + min(60.0, 0.5 * 2**slot.zygote_losses)
-    else:
-        slot.zygote_losses = 0
 
 
 def written(slot: Slot) -> bool:

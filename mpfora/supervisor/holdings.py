@@ -24,7 +24,7 @@ from mpfora.supervisor.coordinator import Update, Won
 from mpfora.supervisor.lifecycle import advance, wake_at
 from mpfora.supervisor.mirror import Mirror, TaskView
 from mpfora.supervisor.slot import Process, Site, Slot
-from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion
+from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion, rest_s
 from mpfora.supervisor.timers import Timers
 from mpfora.task_settings import BadSetting, TaskSettings, read_task_settings
 
@@ -285,8 +285,10 @@ class Holdings:
         if slot is None:
             return []
         said = _tell(slot, event.outcome, now)
-        ended(slot, event.outcome, now)
+        ended(slot, event.outcome)
         slot.verdict = self._convict(slot, event.outcome, now)
+        if event.outcome.cause is Cause.ZYGOTE_LOST:
+            slot.not_before_s = now.boot_s + rest_s(slot.verdict.suspicion)
         if slot.verdict.convicted:
             said.append(do.Say("warning", "it has taken its zygote down", slot.task_id))
         self._dirty[slot.task_id] = None

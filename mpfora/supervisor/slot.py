@@ -59,7 +59,6 @@ class Slot:
     writes_failed, rejections   answers that nobody knows, and refusals for good, since the last write that was made
     dumping           it was told to be killed with a dump of its stacks, which takes a moment
     not_before_s      boot time before which it is not started
-    zygote_losses     zygotes that died under it, one after the other
     bad_props         what is wrong with the settings in its props: its runs end in that error, before any process
     sleeps_first      Unix seconds until which it sleeps before its first run, where its props say so
     adrift            its claim ended and nobody else is known to have one: it runs on, is claimed again, and nothing is
@@ -96,7 +95,6 @@ class Slot:
     trouble: str = ""
     dumping: bool = False
     not_before_s: float = 0.0
-    zygote_losses: int = 0
     adrift: bool = False
     history: tuple[Run, ...] = ()
     cut_short: bool = False

@@ -1,14 +1,19 @@
 """Which task takes zygotes down. Pure.
 
 A zygote that dies takes every run with it, so that each task that ran is a suspect. It may have died of anything (a
-person, the kernel's OOM killer), so all run again at once. When a second one dies before a suspect has run for
-TRIAL_S longer than it had when the first did (MOST_TRIAL_S longer at most), suspects run again one at a time: a
-trial, which lasts as long as that. It is cleared by that, or by any other end.
+person, the kernel's OOM killer), so all run again at once. When zygotes die again and again, suspects are tried: half
+of the likeliest run first (those under which the most zygotes died, and of these the ones that had run the shortest
+when the first did), and the other suspects wait for the length of a trial, which is a little longer than it took a
+zygote to die. Then they run too. If a zygote dies meanwhile, only those on trial are the likeliest now, and half of
+them run first: so a few losses are enough to find one of many.
 
-A suspect whose zygote dies during its trial is accused. Others may have run beside it, so that this proves nothing
-yet: as soon as there is a zygote again it is tried alone, before anything else is started. One that takes down two
-zygotes more with nobody beside it is poison, and fails: nobody else can have been the cause. What kills its zygote
-only after longer than a trial lasts is not found; it does little harm.
+The longer it takes a zygote to die, the more of them have to before anybody waits: two where it takes ten seconds at
+most, three for twenty, seven for five minutes. What takes longer than that is not found; it does little harm, and all
+that waiting would do more.
+
+Who was on trial alone when a zygote died is accused. Others may have run beside it, so that this proves nothing yet: as
+soon as there is a zygote again it is tried alone, before anything else is started. One that takes down two zygotes more
+with nobody beside it is poison, and fails: nobody else can have been the cause.
 
 What is known of a suspect is kept in its state under "suspect", so that it survives its node and moves with the task.
 """
@@ -21,35 +26,43 @@ from typing import Any
 
 from mpfora.states import TaskState
 
-#: how much longer than before a suspect has to run; whatever runs for less has not proved anything yet
-TRIAL_S = 10.0
-#: a trial is no longer than that and TRIAL_S
-MOST_TRIAL_S = 300.0
-#: so many zygotes have died under one that is tried
-TRIED_FROM = 2
+#: a trial lasts so much longer than it took a zygote to die, and by this part of that longer still
+TRIAL_S, TRIAL_PART = 5.0, 0.25
+#: so many zygotes have died under one that is tried, within so long of its start; twice as long for each one more
+TRIED_FROM, TRIED_WITHIN_S = 2, 10.0
+#: a zygote that died later than that after a task's start says nothing of what it did before
+MOST_S = 300.0
 #: the first one is the accusation, the others are made with nobody beside it
 CONVICTIONS = 3
-#: an accused one that is not started within that time (it is paused, say) does not keep others from starting
-APPEARS_S = 90.0
+#: one that is to be tried and is not started within that time (it is paused, say) does not keep others from starting
+APPEARS_S = 15.0
+#: before a task is run again whose zygote was lost: the first time, and later; an accused one, for which all others
+#: wait, rests no longer than at first
+REST_S, MOST_REST_S = 1.0, 2.0
 FIELD = "suspect"
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """losses  zygotes that died while it ran, since it was cleared;  ran_s  the longest it had run when one did;
-    convictions  of these, so many died during its trial"""
+    """losses       zygotes that died while it ran, one after the other
+    ran_s        the longest that it had run when one of them died; the first counts only as long as it is the only one
+    convictions  of these, so many died while it alone was on trial
+    first_s      how long it had run when the first died"""
 
     losses: int = 0
     ran_s: float = 0.0
     convictions: int = 0
+    first_s: float = 0.0
 
     @property
     def trial_s(self) -> float:
-        return TRIAL_S + min(self.ran_s, MOST_TRIAL_S)
+        return TRIAL_S + (1 + TRIAL_PART) * self.ran_s
 
     @property
     def is_tried(self) -> bool:
-        return self.losses >= TRIED_FROM
+        """Whether enough zygotes have died under it for others to wait."""
+        more = min(self.losses - TRIED_FROM, 10)
+        return more >= 0 and self.ran_s <= TRIED_WITHIN_S * 2**more
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +81,20 @@ class Verdict:
 NO_VERDICT = Verdict()
 
 
+def rest_s(suspicion: Suspicion | None) -> float:
+    """How long after the loss of its zygote a task is run again, at the earliest."""
+    return REST_S if suspicion is None or suspicion.losses == 1 or suspicion.convictions else MOST_REST_S
+
+
 def read_suspicion(state: TaskState) -> Suspicion | None:
     """What is kept against a task. What cannot be read counts as nothing: it is found out again."""
     kept = state.extra.get(FIELD)
     if not isinstance(kept, Mapping):
         return None
-    losses, ran_s, convictions = (_number(kept, name) for name in ("losses", "ran_s", "convictions"))
-    return Suspicion(int(losses), ran_s, int(convictions)) if losses >= 1 else None
+    losses, ran_s, convictions, first_s = (
+        _number(kept, name) for name in ("losses", "ran_s", "convictions", "first_s")
+    )
+    return Suspicion(int(losses), ran_s, int(convictions), first_s) if losses >= 1 else None
 
 
 def _number(values: Mapping[str, Any], name: str) -> float:
@@ -91,6 +111,7 @@ def with_suspicion(state: TaskState, suspicion: Suspicion | None) -> TaskState:
         extra[FIELD] = {
             "losses": suspicion.losses,
             "ran_s": round(suspicion.ran_s, 3),
+            "first_s": round(suspicion.first_s, 3),
             "convictions": suspicion.convictions,
         }
     return replace(state, extra=extra)
@@ -98,14 +119,16 @@ def with_suspicion(state: TaskState, suspicion: Suspicion | None) -> TaskState:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """trial_s: how long it is on trial; of one that is no suspect, how long it has proved nothing."""
-
     started_s: float
     suspicion: Suspicion | None
-    trial_s: float
 
-    def on_trial(self, now_s: float) -> bool:
-        return now_s < self.started_s + self.trial_s
+    @property
+    def is_tried(self) -> bool:
+        return self.suspicion is not None and self.suspicion.is_tried
+
+    @property
+    def trial_ends_s(self) -> float:
+        return self.started_s + self.suspicion.trial_s if self.suspicion is not None and self.is_tried else 0.0
 
 
 class Trials:
@@ -113,11 +136,13 @@ class Trials:
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
-        #: the suspect that runs (or ran last here)
-        self._tried: str | None = None
-        #: the accused task, and until when it may keep others from starting without having started itself
-        self._accused: str | None = None
-        self._appears_by_s = 0.0
+        #: what is held against tasks whose zygote was lost here and that do not run again yet
+        self._suspects: dict[str, Suspicion] = {}
+        #: who may start while other suspects wait; and whether everybody waits, suspect or not, as for an accused one
+        self._first: dict[str, None] = {}
+        self._is_alone = False
+        #: until when such a one is waited for that has not started; None: nobody has asked to start yet
+        self._appears_by_s: float | None = None
         #: what the zygote that died last means for each task that ran; not empty until all their ends are told
         self._verdicts: dict[str, Verdict] = {}
         self._is_dead = False
@@ -129,37 +154,40 @@ class Trials:
     # -- starting -------------------------------------------------------------------------------------
 
     def may_start(self, task_id: str, suspicion: Suspicion | None, now_s: float) -> bool:
-        """Whether a task may be run now. If not it waits, and `take_released` tells when to ask again."""
-        allowed = not (self._is_dead or self._waits_for(task_id, suspicion, now_s))
+        """Whether a task may be run now. If not it waits, and `take_released` tells when to ask again. Called when
+        there is a zygote and nothing else keeps the task from running."""
+        if not self._is_dead and self._appears_by_s is None:
+            self._appears_by_s = now_s + APPEARS_S
+        allowed = not (self._is_dead or self._waits_for_others(task_id, suspicion, now_s))
         if allowed:
             self._waiting.pop(task_id, None)
         else:
             self._waiting[task_id] = None
-            self._set_wake(now_s)
+            self._wake_at_s = min((at for at in self._trial_ends() if at > now_s), default=None)
         return allowed
 
-    def _waits_for(self, task_id: str, suspicion: Suspicion | None, now_s: float) -> bool:
-        """Everybody for one that is tried alone, suspects for each other."""
-        if self._accused is not None and task_id != self._accused:
-            run = self._runs.get(self._accused)
-            if now_s < self._appears_by_s if run is None else run.on_trial(now_s):
-                return True
-        tried = self._runs.get(self._tried) if self._tried is not None else None
-        is_tried = suspicion is not None and suspicion.is_tried
-        return is_tried and tried is not None and tried.on_trial(now_s)
+    def _waits_for_others(self, task_id: str, suspicion: Suspicion | None, now_s: float) -> bool:
+        is_concerned = self._is_alone or (suspicion is not None and suspicion.is_tried)
+        return is_concerned and task_id not in self._first and any(now_s < at for at in self._trial_ends())
+
+    def _trial_ends(self) -> list[float]:
+        """Until when each of those that run first is waited for."""
+        runs = (self._runs.get(task_id) for task_id in self._first)
+        return [(self._appears_by_s or 0.0) if run is None else run.trial_ends_s for run in runs]
 
     def started(self, task_id: str, suspicion: Suspicion | None, now_s: float) -> None:
-        self._runs[task_id] = _Run(now_s, suspicion, suspicion.trial_s if suspicion else TRIAL_S)
-        if suspicion is not None and suspicion.is_tried:
-            self._tried = task_id
+        self._runs[task_id] = _Run(now_s, suspicion)
+        self._suspects.pop(task_id, None)
 
     # -- ends -----------------------------------------------------------------------------------------
 
     def ended(self, task_id: str) -> None:
         """By anything but the zygote's death; or it is not held here any more."""
-        if self._accused == task_id:
-            self._accused, self._changed = None, True
-        self._changed |= self._runs.pop(task_id, None) is not None
+        self._suspects.pop(task_id, None)
+        if task_id in self._first:
+            del self._first[task_id]
+            self._is_alone, self._changed = self._is_alone and bool(self._first), True
+        self._runs.pop(task_id, None)
 
     def lost(self, task_id: str, now_s: float) -> Verdict:
         """It ended with its zygote. The first such end judges all who ran; `zygote_lost` ends that."""
@@ -173,16 +201,25 @@ class Trials:
 
     def _judge(self, now_s: float) -> None:
         runs, self._runs, self._is_dead = self._runs, {}, True
-        tried = runs.get(self._tried) if self._tried is not None else None
-        accused = self._tried if tried is not None and tried.on_trial(now_s) else None
-        self._accused, self._appears_by_s, self._tried = accused, now_s + APPEARS_S, None
+        on_trial = [task_id for task_id, run in runs.items() if now_s < run.trial_ends_s]
         for task_id, run in runs.items():
-            if task_id == accused:
-                self._verdicts[task_id] = _conviction(run, now_s, alone=len(runs) == 1)
-            elif accused is None or run.on_trial(now_s):
-                self._verdicts[task_id] = Verdict(_suspected(run, now_s))
-            else:
-                self._verdicts[task_id] = NO_VERDICT
+            verdict = self._verdicts[task_id] = _verdict(
+                run, now_s, is_on_trial=task_id in on_trial, trials=len(on_trial), is_alone=len(runs) == 1
+            )
+            if verdict.suspicion is not None:
+                self._suspects[task_id] = verdict.suspicion
+        self._is_alone, self._appears_by_s = len(on_trial) == 1, None
+        self._first = dict.fromkeys(on_trial if self._is_alone else self._likeliest())
+        if self._is_alone and self._verdicts[on_trial[0]].is_poison:
+            self._is_alone, self._first = False, {}
+
+    def _likeliest(self) -> list[str]:
+        """Half of those with the most losses."""
+        tried = {task_id: suspicion for task_id, suspicion in self._suspects.items() if suspicion.is_tried}
+        most = max((suspicion.losses for suspicion in tried.values()), default=0)
+        top = [task_id for task_id, suspicion in tried.items() if suspicion.losses == most]
+        top.sort(key=lambda task_id: tried[task_id].first_s)
+        return top[: (len(top) + 1) // 2]
 
     # -- waiting --------------------------------------------------------------------------------------
 
@@ -208,22 +245,21 @@ class Trials:
         """Boot time at which `take_released` has something to say by itself."""
         return self._wake_at_s if self._waiting and not self._is_dead else None
 
-    def _set_wake(self, now_s: float) -> None:
-        blocking = [self._runs.get(task_id) for task_id in (self._tried, self._accused) if task_id is not None]
-        ends = [run.started_s + run.trial_s for run in blocking if run is not None]
-        if self._accused is not None:
-            ends.append(self._appears_by_s)
-        self._wake_at_s = min((at for at in ends if at > now_s), default=None)
+
+def _verdict(run: _Run, now_s: float, *, is_on_trial: bool, trials: int, is_alone: bool) -> Verdict:
+    """Where some are on trial nobody else is suspected: who has stood a trial is cleared, against others is held what
+    was. Who is on trial alone is accused; if it was before, that counts only if it ran alone."""
+    if trials and not is_on_trial:
+        return NO_VERDICT if run.is_tried else Verdict(run.suspicion)
+    suspicion = _suspected(run, now_s)
+    convicted = trials == 1 and (is_alone or suspicion.convictions == 0)
+    return Verdict(replace(suspicion, convictions=suspicion.convictions + convicted), convicted)
 
 
 def _suspected(run: _Run, now_s: float) -> Suspicion:
-    """One that outlived its trial is suspected anew."""
-    before = run.suspicion if run.suspicion is not None and run.on_trial(now_s) else Suspicion()
-    return Suspicion(before.losses + 1, max(before.ran_s, now_s - run.started_s), before.convictions)
-
-
-def _conviction(run: _Run, now_s: float, *, alone: bool) -> Verdict:
-    """It is accused; if it was before, that counts only if it was alone."""
-    suspicion = _suspected(run, now_s)
-    convicted = alone or suspicion.convictions == 0
-    return Verdict(replace(suspicion, convictions=suspicion.convictions + convicted), convicted)
+    """What is held against it after one more loss; after a long run, nothing of before."""
+    ran_s = now_s - run.started_s
+    before = run.suspicion if ran_s <= MOST_S or now_s < run.trial_ends_s else None
+    if before is None:
+        return Suspicion(1, ran_s, 0, ran_s)
+    return replace(before, losses=before.losses + 1, ran_s=max(ran_s, before.ran_s if before.losses > 1 else 0.0))
