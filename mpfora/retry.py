@@ -210,4 +210,6 @@ def _make_alone(name: str, value: object, what: str) -> None:
     try:
         Retry(**{name: value})  # type: ignore[arg-type]
     except ValueError as error:
-        raise ValueError(f"{what}.{name}: {str(error).partition(': ')[2] or error}") from None
+        problem = str(error).partition(": ")[2] or str(error)
+        is_told = not isinstance(value, str | int | float) or repr(value) in problem
+        raise ValueError(f"{what}.{name}: {problem if is_told else f'{value!r:.80}: {problem}'}") from None

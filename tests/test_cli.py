@@ -286,6 +286,9 @@ async def test_a_result_is_printed_as_json(cli: Cli) -> None:
 async def test_settings_that_cannot_be_meant_are_refused_at_submit(cli: Cli) -> None:
     line = await cli.fails(2, "submit", "p1", "--props", '{"stop_timeout":"soon"}')
     assert line.startswith("mpfora: task 'p1': props.stop_timeout: 'soon' is no duration")
+    for wrong, shown in ((3, "3"), ("", "''"), (["a"], "['a']")):
+        line = await cli.fails(2, "submit", "p1", "--props", json.dumps({"handler": wrong}))
+        assert line == f"mpfora: task 'p1': props.handler: {shown}: a handler's name is needed, or nothing"
 
 
 async def test_every_command_has_a_help_that_fits(cli: Cli) -> None:
@@ -344,6 +347,8 @@ def test_ages_and_details() -> None:
 def test_the_detail_of_a_failed_task_is_what_went_wrong_and_not_that_its_policy_gave_up() -> None:
     errors = (TaskError(1.0, "ValueError: no", "raised"), TaskError(1.0, "exceeded error rate: 1 errors within 60 s"))
     assert render.detail(TaskInfo("t", "failed", errors=errors)) == "ValueError: no"
+    traced = TaskError(1.0, "ValueError: no\nTraceback (most recent call last):\n  line 3\nValueError: no", "raised")
+    assert render.detail(TaskInfo("t", "failed", errors=(traced,))) == "ValueError: no"
     assert render.detail(TaskInfo("t", "failed", errors=errors[1:])) == errors[1].text
 
 
@@ -398,7 +403,8 @@ async def test_messages_are_waited_for(cli: Cli, endpoint: str, namespace: str) 
         )
         assert re.fullmatch(r"p1 sleeping until \S+Z\n", await cli.ok_here("sleep", "p1", "--for", "10m"))
         assert await cli.ok("kill", "p1") == "p1 killed\n"
-        assert "there is no such task, or it has finished" in await cli.fails(1, "pause", "p1")
+        assert "task 'p1': it has finished (killed): too late for pause" in await cli.fails(1, "pause", "p1")
+        assert "task 'p2': there is no such task" in await cli.fails(1, "pause", "p2")
 
 
 async def test_messages_that_nobody_carries_out(cli: Cli) -> None:

@@ -155,6 +155,12 @@ def test_an_error_has_its_time_text_traceback_cause_and_stack() -> None:
     assert error == TaskError(NOW, f"{RAISED.error}\n{RAISED.traceback}", "raised", "where")
 
 
+def test_a_traceback_without_frames_is_not_told_twice() -> None:
+    said = SaidError("m.BadValue: result: set is no JSON", "m.BadValue: result: set is no JSON\n")
+    (error,) = end(classify(said, Death(exit_code=0))).state.errors
+    assert error.text == "m.BadValue: result: set is no JSON"
+
+
 def test_errors_are_bounded_in_size_and_keep_both_ends() -> None:
     said = SaidError("first " + "x" * 50_000, "y" * 50_000 + " last")
     (error,) = end(classify(said, Death(exit_code=1), stack="s" * 50_000)).state.errors

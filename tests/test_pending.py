@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfora import AsyncClient
+from mpfora.cli.render import detail
 from mpfora.client.pending import Place, why_pending
 from mpfora.history import Run, format_history
 from mpfora.keys import format_owner, format_state
@@ -171,6 +172,37 @@ async def test_a_client_sees_why(client: AsyncClient, etcd: EtcdServer, namespac
         assert "went without a word" in ((await client.task("p1")).reason or "")
         await client._etcd.put(node.layout.released("p1"), '{"node":"n1","fence":7}')
         assert "a moment ago" in ((await client.task("p1")).reason or "")
+
+
+async def test_a_task_that_is_not_to_run_before_a_time_sleeps_before_it_is_claimed(
+    client: AsyncClient, etcd: EtcdServer, namespace: str
+) -> None:
+    await client.submit("later", {"not_before": "2100-01-01T00:00:00Z"})
+    await client.submit("due", {"not_before": "2000-01-01T00:00:00Z"})
+    await client.submit("plain", {"text": "not_before"})
+    await client._etcd.put(client._layout.props("bad"), '{"not_before":"2100-01-01T00:00:00Z","stop_timeout":"soon"}')
+    await client._etcd.put(client._layout.task("bad"), "")
+    rows = {row.id: row for row in await client.tasks()}
+    assert {name: row.state for name, row in rows.items()} == {
+        "later": "sleeping", "due": "pending", "plain": "pending", "bad": "pending",
+    }  # fmt: skip
+    assert rows["later"].until == 4102444800.0
+    nobody = "no node is live in this namespace"
+    assert rows["later"].reason == f"by not_before in its props; not claimed yet: {nobody}"
+    assert (rows["due"].until, rows["due"].reason) == (None, nobody)
+    assert [row.id for row in await client.tasks("sleeping")] == ["later"]
+    assert detail(rows["later"]) == f"until 2100-01-01T00:00:00Z; {rows['later'].reason}"
+    one = await client.task("later")
+    assert (one.state, one.until, one.reason) == ("sleeping", rows["later"].until, rows["later"].reason)
+    async with fake_node(etcd.endpoint, namespace, handlers=("h",), capacity=0) as node:
+        full = "no node that could take it has room: n1 is full (0 of 0)"
+        assert full in ((await client.task("later")).reason or ""), "nobody claims it before there is room for it"
+        await node.own("later")
+        del node.rows["later"]
+        one = await client.task("later")
+        assert (one.state, one.until, one.reason, one.node) == ("sleeping", 4102444800.0, None, "n1")
+    await client._etcd.put(client._layout.state("later"), format_state(TaskState()))
+    assert (await client.task("later")).state != "sleeping", "a command has woken it"
 
 
 async def test_of_owned_tasks(client: AsyncClient, etcd: EtcdServer, namespace: str) -> None:

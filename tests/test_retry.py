@@ -182,11 +182,11 @@ def test_an_object_replaces_the_fields_that_it_names() -> None:
         (5, "retry: 5 is no policy"),
         ("metaphora", "retry: 'metaphora' is no policy"),
         ({"max_error": 3}, "retry.max_error: there is no such field; there are max_errors, within"),
-        ({"max_errors": "3"}, "retry.max_errors: a whole number from 1"),
+        ({"max_errors": "3"}, "retry.max_errors: '3': a whole number from 1"),
         ({"delay": "soon"}, "retry.delay: 'soon' is no duration"),
         ({"budgets": {"memory": 1}}, "retry.budgets: 'memory' is no cause"),
         ({"retry_on": [5]}, "retry.retry_on: 5 is neither"),
-        ({"jitter": "x"}, "retry.jitter: a number is needed"),
+        ({"jitter": "x"}, "retry.jitter: 'x': a number is needed"),
     ],
 )
 def test_a_bad_object_is_refused_by_the_name_of_its_field(value: object, words: str) -> None:

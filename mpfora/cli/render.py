@@ -62,7 +62,7 @@ def format_progress(task: TaskInfo) -> str:
 
 def detail(task: TaskInfo) -> str:
     """The one thing that is most worth a line: its result, what went wrong last, until when, or its own note."""
-    if task.state == PENDING and task.reason:
+    if task.state in (PENDING, "paused") and task.reason:
         text = task.reason
     elif task.completed:
         text = "" if task.result is None else json.dumps(task.result, ensure_ascii=False)
@@ -70,15 +70,17 @@ def detail(task: TaskInfo) -> str:
         until = f", again at {format_time(task.until)}" if task.until is not None else ""
         text = f"{_what_went_wrong(task.errors)}{until}"
     elif task.until is not None:
-        text = f"until {format_time(task.until)}"
+        text = f"until {format_time(task.until)}" + (f"; {task.reason}" if task.reason else "")
     else:
         text = task.note or (_what_went_wrong(task.errors) if task.errors else "")
     return _cut(text)
 
 
 def _what_went_wrong(errors: Sequence[TaskError]) -> str:
-    """The last error that a run ended in: the one after it may only say that the policy gave up."""
-    return next((error.text for error in reversed(errors) if error.cause), errors[-1].text)
+    """The last error that a run ended in, without its traceback: the one after it may only say that the policy gave
+    up."""
+    text = next((error.text for error in reversed(errors) if error.cause), errors[-1].text)
+    return text.partition("\nTraceback (most recent call last):")[0]
 
 
 def _cut(text: str) -> str:

@@ -179,7 +179,7 @@ class AsyncClient:
         """All tasks by id, finished ones as long as their state is kept; or those in `state` ("pending" is one)."""
         with self._errors():
             picture = await self._looker.picture()
-            return task_rows(picture, await self._looker.live(picture), state)
+            return task_rows(picture, await self._looker.live(picture), state, now=time.time())
 
     async def history(self, task_id: str) -> tuple[Run, ...]:
         """The last runs of a task that have ended, oldest first; also of one that has finished, as long as its state is

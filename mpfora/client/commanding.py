@@ -10,8 +10,8 @@ from typing import Any
 from mpfora.client.submission import check_task_id
 from mpfora.client.waiting import Waiter, wait_change
 from mpfora.errors import MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound
-from mpfora.keys import MARKER, Layout, format_message, format_node_command
-from mpfora.kv import Put, Store, Txn, exists, prefix_end
+from mpfora.keys import MARKER, Layout, format_message, format_node_command, parse_state
+from mpfora.kv import KV, Get, Put, Store, Txn, exists, prefix_end
 from mpfora.model import check_name
 from mpfora.states import Message, State, TaskState, Verb
 
@@ -31,6 +31,17 @@ def carried_out(message: Message, state: TaskState) -> bool:
     return state.terminal or wanted is None or state.state is wanted
 
 
+def _no_task(state: object, message: Message) -> str:
+    """Why there is nobody to obey: what is kept of the task, if it has finished."""
+    try:
+        kept = parse_state(state.value) if isinstance(state, KV) else TaskState()
+    except ValueError:
+        kept = TaskState()
+    if kept.terminal:
+        return f"it has finished ({kept.state.value}): too late for {message.verb.value}"
+    return "there is no such task"
+
+
 class Commander:
     """Writes commands. Raises what the store raises, and the errors named with each method."""
 
@@ -39,14 +50,15 @@ class Commander:
         self._layout = layout
 
     async def to_task(self, task_id: str, message: Message) -> int:
-        """The revision at which it was written. Raises TaskNotFound."""
+        """The revision at which it was written. Raises TaskNotFound, which says so where the task has finished."""
         try:
             put = Put(self._layout.commands(check_task_id(task_id)), format_message(message))
         except ValueError as error:
             raise MpforaError(str(error)) from None
-        result = await self._store.txn(Txn((exists(self._layout.task(task_id)),), (put,)))
+        look = (Get(self._layout.state(task_id)),)
+        result = await self._store.txn(Txn((exists(self._layout.task(task_id)),), (put,), look))
         if not result.succeeded:
-            raise TaskNotFound(task_id, "there is no such task, or it has finished")
+            raise TaskNotFound(task_id, _no_task(result.answers[0], message))
         return result.revision
 
     async def wait_task(self, task_id: str, message: Message, revision: int) -> None:

@@ -7,7 +7,7 @@ of their running tasks (NS/live/NODE). Values that cannot be read make no row va
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mpfora.client.pending import Place, why_pending
@@ -25,6 +25,7 @@ from mpfora.keys import (
 from mpfora.kv import KV
 from mpfora.model import Member, Wants
 from mpfora.states import TERMINAL, State, TaskError, TaskState
+from mpfora.task_settings import BadSetting, read_task_settings
 from mpfora.units import format_time, parse_time
 
 #: a task that is runnable and that nobody owns
@@ -41,7 +42,8 @@ Live = Mapping[str, Mapping[str, Mapping[str, Any]]]
 class TaskInfo:
     """One task, as it stands in etcd. Times are Unix seconds.
 
-    state     Metafora's name of it; "pending": runnable, and nobody owns it; "unreadable": see the note
+    state     Metafora's name of it; "pending": runnable, and nobody owns it; "sleeping" also by the not_before of its
+              props, before a node has claimed it for the first time; "unreadable": see the note
     node      who owns it; of a finished task, where its last run ended
     handler   the name in its props, None: it names none
     progress  0.0 to 1.0, None: not told;  note: what the handler says of itself
@@ -51,8 +53,8 @@ class TaskInfo:
     until     when a sleeping task is to run again
     cause     how its last run ended;  stack: of every thread where that run hung
     ended     when its last run ended
-    reason    why it does not run, where that is not plain: what keeps a pending task from being claimed, or what its
-              node says of why it holds it
+    reason    why it does not run, where that is not plain: what keeps a task from being claimed that nobody owns, or
+              what its node says of why it holds it
     history   its last runs, oldest first; None: not looked at, as in listings of many
     """
 
@@ -196,9 +198,10 @@ def read_live(layout: Layout, kvs: Iterable[KV]) -> dict[str, dict[str, dict[str
     return live
 
 
-def task_rows(picture: Picture, live: Live, state: str | None = None) -> list[TaskInfo]:
-    """By id; with `state`, those in it. A state without a task that is not finished is a leftover, and no task."""
-    reasons = Reasons(picture, live)
+def task_rows(picture: Picture, live: Live, state: str | None = None, *, now: float) -> list[TaskInfo]:
+    """By id; with `state`, those in it. A state without a task that is not finished is a leftover, and no task.
+    now: Unix seconds."""
+    reasons = Reasons(picture, live, now)
     rows = (
         task_info(task_id, keys, live, reasons)
         for task_id, keys in sorted(picture.tasks.items())
@@ -211,8 +214,8 @@ def task_rows(picture: Picture, live: Live, state: str | None = None) -> list[Ta
 class Reasons:
     """Why tasks do not run, by one picture; pending tasks alike have one answer."""
 
-    def __init__(self, picture: Picture, live: Live) -> None:
-        self._picture, self._live = picture, live
+    def __init__(self, picture: Picture, live: Live, now: float) -> None:
+        self._picture, self._live, self._now = picture, live, now
         self._places = picture.places()
         self._known: dict[tuple[object, ...], str] = {}
 
@@ -220,7 +223,20 @@ class Reasons:
         """None for one that runs, rests with its owner, has finished, or is no task."""
         if not keys.exists or kept.terminal:
             return None
-        return self._of_unowned(keys, kept) if keys.owner is None else self._of_owned(task_id, keys, kept)
+        if keys.owner is not None:
+            return None if self.asleep_until(keys) is not None else self._of_owned(task_id, keys, kept)
+        why = self._of_unowned(keys, kept)
+        return why if self.asleep_until(keys) is None else f"by not_before in its props; not claimed yet: {why}"
+
+    def asleep_until(self, keys: TaskKeys) -> float | None:
+        """Until when a task without a kept state sleeps: its first owner will write that down."""
+        if not keys.exists or keys.state is not None or b"not_before" not in (keys.props or b""):
+            return None
+        try:
+            until = read_task_settings((keys.props or b"").decode(errors="replace")).not_before
+        except BadSetting:
+            return None  # it fails when it is claimed, and says why
+        return until if until is not None and until > self._now else None
 
     def _of_unowned(self, keys: TaskKeys, kept: TaskState) -> str:
         vanished = kept.attempt > 0 and not keys.released
@@ -246,9 +262,11 @@ class Reasons:
 def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None = None) -> TaskInfo:
     """One task's row."""
     kept, problem = _read_state(keys.state)
+    reason = None if reasons is None else reasons.of(task_id, keys, kept)
+    if reasons is not None and (until := reasons.asleep_until(keys)) is not None:
+        kept = replace(kept, state=State.SLEEPING, until=until)
     node = _owner_node(keys)
     run = live.get(node, {}).get(task_id, {}) if node else {}
-    reason = None if reasons is None else reasons.of(task_id, keys, kept)
     return TaskInfo(
         id=task_id,
         state=UNREADABLE if problem else _shown_state(kept, keys),

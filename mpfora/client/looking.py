@@ -50,7 +50,7 @@ class Looker:
     async def task(self, task_id: str) -> TaskInfo:
         """Raises TaskNotFound."""
         picture = await self._picture_of(task_id)
-        rows = task_rows(picture, {})
+        rows = task_rows(picture, {}, now=time.time())
         if not rows:
             raise TaskNotFound(task_id)
         if rows[0].fence is None and not rows[0].finished:
@@ -60,7 +60,7 @@ class Looker:
         if task_id not in picture.tasks:
             raise TaskNotFound(task_id)  # deleted between the two readings
         live = {} if picture.tasks[task_id].owner is None else await self.live(picture)
-        task = task_info(task_id, picture.tasks[task_id], live, Reasons(picture, live))
+        task = task_info(task_id, picture.tasks[task_id], live, Reasons(picture, live, time.time()))
         return replace(task, history=await self.history(task_id))
 
     async def history(self, task_id: str) -> tuple[Run, ...]:
@@ -84,7 +84,7 @@ class Looker:
             while True:
                 due = time.monotonic() + interval_s
                 picture = await self.picture()
-                yield node_rows(picture), task_rows(picture, await reader.live())
+                yield node_rows(picture), task_rows(picture, await reader.live(), now=time.time())
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def remove(self, task_id: str) -> str | None:

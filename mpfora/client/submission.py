@@ -59,6 +59,9 @@ def format_props(task: NewTask) -> str:
 
 def _with_handler(task: NewTask) -> dict[str, Any]:
     props = dict(task.props or {})
+    named = props.get("handler")
+    if named is not None and (not isinstance(named, str) or not named):
+        raise InvalidTask(f"task {task.id!r}: props.handler: {named!r:.80}: a handler's name is needed, or nothing")
     if task.handler is None:
         return props
     if not isinstance(task.handler, str) or not task.handler:

@@ -142,14 +142,19 @@ def _as_asked(state: TaskState, asked: Message | None) -> Ending | None:
 
 
 def _with_error(state: TaskState, outcome: Outcome, now: float, retry: Retry) -> TaskState:
-    text = outcome.error + ("\n" + outcome.traceback if outcome.traceback else "")
     error = TaskError(
         at=now,
-        text=_middle_cut(text, ERROR_TEXT_LIMIT),
+        text=_middle_cut(_whole_text(outcome), ERROR_TEXT_LIMIT),
         cause=outcome.cause.value,
         stack=_middle_cut(outcome.stack, ERROR_STACK_LIMIT),
     )
     return replace(state, cause=outcome.cause.value, errors=_bounded((*state.errors, error), retry))
+
+
+def _whole_text(outcome: Outcome) -> str:
+    """A traceback without frames says what the error's line says already."""
+    says_more = outcome.traceback.split() != outcome.error.split()
+    return f"{outcome.error}\n{outcome.traceback}" if outcome.traceback and says_more else outcome.error
 
 
 def _bounded(errors: tuple[TaskError, ...], retry: Retry) -> tuple[TaskError, ...]:
