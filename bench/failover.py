@@ -24,7 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from mpfora.config import Settings  # noqa: E402
 from mpfora.linux import boot_ns  # noqa: E402
-from tests.faults.checker import Evidence, Life, S, by_task, check, read_lives  # noqa: E402
+from tests.faults.checker import check  # noqa: E402
+from tests.faults.evidence import Evidence, How, Life, S, by_task, read_lives  # noqa: E402
 from tests.faults.scene import TTL_S, Host, Scene, send  # noqa: E402
 
 NODES = ("n1", "n2", "n3")
@@ -144,7 +145,7 @@ def round_of(
     last = {(life.task, life.fence): life.last for life in lines.lives()}
     gone = [one for one in scene.observer.gone[seen:] if one.task in hit and one.fence == hit[one.task].fence]
     releases = [(one.at - at) / S for one in gone]
-    margins = [(one.at - last[one.task, one.fence]) / S for one in gone if not one.clean]
+    margins = [(one.at - last[one.task, one.fence]) / S for one in gone if one.how is How.ENDED]
     violations = [one for one in check(Evidence(lines.lives(), scene.observer.gone)) if one.kind != "lost"]
     for violation in violations:
         print(f"VIOLATION {violation}", flush=True)

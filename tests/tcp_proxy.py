@@ -36,9 +36,9 @@ class Link:
         for direction in directions:
             self.hold[direction] = None
 
-    def delay(self, seconds: float) -> None:
-        """Each piece takes so much longer, each way."""
-        self.hold = {"up": seconds, "down": seconds}
+    def delay(self, seconds: float, *directions: str) -> None:
+        """Each piece takes so much longer: each way, or in these directions only."""
+        self.hold |= dict.fromkeys(directions or ("up", "down"), seconds)
         self._tell(self._wake)
 
     def mend(self) -> None:

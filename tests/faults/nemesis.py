@@ -2,6 +2,7 @@
 
 A kind is a function (scene, generator) -> Fault, or None where it cannot be done now. What is done to the processes of
 one node is done one after another, and at most one member of etcd is ill at a time: beyond that nothing is promised.
+One node is left well, so that there is somebody who may take over what is not yet dead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from etcd_server import EtcdServer, encoded
 
@@ -23,8 +24,10 @@ from .scene import TTL_S, Host, Scene, send
 
 Heal = Callable[[], None]
 
-#: so long after its return a member that led may still revoke leases that it thinks have run out
-DEPOSED_NS = 2_000_000_000
+#: so many kinds are drawn before none is done
+TRIES = 5
+#: when the lease is over, the grace too, and others run what was run under it
+BEYOND_S = TTL_S + 2.5
 #: between two illnesses of etcd
 CONVALESCENCE_S = 6.0
 
@@ -34,8 +37,9 @@ class Fault:
     """kind    for the report;  node  the one that it was done to, "" if none
     at        boot time, just before
     lasts_s   after which `heal` is to be called
+    later     what else is to be done before that: (seconds after its beginning, the deed)
     strikes   the processes of the node are dead, or soon will be: a failover is to follow
-    of_etcd   etcd is ill by it"""
+    disables  the node can take no tasks while it lasts"""
 
     kind: str
     node: str = ""
@@ -44,26 +48,34 @@ class Fault:
     heal: Heal | None = None
     note: str = ""
     strikes: bool = False
-    of_etcd: bool = False
+    disables: bool = False
+    later: list[tuple[float, Heal]] = field(default_factory=list)
 
+
+#: so much later a node sees what happens to it: well within the grace
+SLOW_S = 0.25
+#: so much later each answer comes, and so long before the supervisor is stopped: a few renewals
+ANSWER_S, LATE_FOR_S = 0.5, 4.0
 
 Kind = Callable[[Scene, random.Random], Fault | None]
 
 
 def _healthy_host(scene: Scene, rng: random.Random) -> Host | None:
     """One whose processes nothing is being done to; rather one that has tasks."""
-    host = _choose(scene, rng, [host for host in scene.hosts.values() if host.lives and not host.busy and host.wanted])
-    return host if host is not None and host.zygote() is not None else None
+    return _choose(scene, rng, [host for host in scene.hosts.values() if host.is_well and host.zygote() is not None])
 
 
 def _choose(scene: Scene, rng: random.Random, hosts: list[Host]) -> Host | None:
+    """None: there is none, or it would be the last one that is well."""
+    if sum(host.is_well for host in scene.hosts.values()) < 2:
+        return None
     working = [host for host in hosts if scene.observer.owned_by(host.name)]
     return rng.choice(working or hosts) if hosts else None
 
 
-def _length(rng: random.Random, longest_s: float) -> float:
-    """A moment, or longer than a lease and the grace after it."""
-    return rng.uniform(0.3, 3) if rng.random() < 0.4 else rng.uniform(min(TTL_S + 1.5, longest_s), longest_s)
+def _length(rng: random.Random, longest_s: float, short: float) -> float:
+    """A moment (short: how often), or for so long that others have its tasks before it ends."""
+    return rng.uniform(0.3, 3) if rng.random() < short else rng.uniform(min(BEYOND_S, longest_s), longest_s)
 
 
 def _strike(kind: str, victims: Callable[[Host], list[int | None]]) -> Kind:
@@ -76,7 +88,8 @@ def _strike(kind: str, victims: Callable[[Host], list[int | None]]) -> Kind:
         assert host.node is not None
         pids = victims(host)
         host.busy = True
-        fault = Fault(kind, host.name, boot_ns(), rng.uniform(0.5, 3), lambda: _free(host), strikes=True)
+        lasts = rng.uniform(0.5, 3)
+        fault = Fault(kind, host.name, boot_ns(), lasts, lambda: _free(host), strikes=True, disables=True)
         for pid in pids:
             send(pid, signal.SIGKILL)
         return fault
@@ -92,8 +105,10 @@ def _supervisor(host: Host) -> int | None:
     return host.node.pid if host.node is not None else None
 
 
-def _freeze(kind: str, victim: Callable[[Host], int | None], longest_s: float) -> Kind:
-    """SIGSTOP to a process of one node, and SIGCONT later."""
+def _freeze(
+    kind: str, victim: Callable[[Host], int | None], longest_s: float, cut: bool = False, short: float = 0.3
+) -> Kind:
+    """SIGSTOP to a process of one node, and SIGCONT later. cut: its links to etcd are cut meanwhile."""
 
     def freeze(scene: Scene, rng: random.Random) -> Fault | None:
         host = _healthy_host(scene, rng)
@@ -101,14 +116,20 @@ def _freeze(kind: str, victim: Callable[[Host], int | None], longest_s: float) -
         if host is None or pid is None:
             return None
         host.busy = True
-        lasts = _length(rng, longest_s)
+        lasts = _length(rng, longest_s, short)
 
         def thaw() -> None:
             send(pid, signal.SIGCONT)
+            if cut:
+                _mend(host)
             host.busy = False
 
-        fault = Fault(kind, host.name, boot_ns(), lasts, thaw, f"{lasts:.1f} s", strikes=lasts > 4)
+        note, strikes = f"{lasts:.1f} s", lasts > TTL_S
+        fault = Fault(kind, host.name, boot_ns(), lasts, thaw, note, strikes=strikes, disables=True)
         send(pid, signal.SIGSTOP)
+        if cut:
+            for link in host.links:
+                link.cut()
         return fault
 
     return freeze
@@ -138,30 +159,58 @@ def stop_child(scene: Scene, rng: random.Random) -> Fault | None:
 # -- the network ------------------------------------------------------------------------------------------------------
 
 
-def cut_node(scene: Scene, rng: random.Random) -> Fault | None:
-    """All links of a node to etcd, or all but one."""
-    host = _choose(scene, rng, [host for host in scene.hosts.values() if host.lives])
-    if host is None:
-        return None
-    links = host.links if rng.random() < 0.7 else rng.sample(host.links, len(host.links) - 1)
-    how = rng.choice(["cut", "stalled", "stalled up", "stalled down", "slow"])
-    lasts = _length(rng, 10)
+def _mend(host: Host) -> None:
+    for link in host.links:
+        link.mend()
 
-    def mend() -> None:
+
+def _cut(how: str, short: float = 0.3, part: float = 0.2) -> Kind:
+    """All links of a node to etcd, or (part: how often) all but one."""
+
+    def cut(scene: Scene, rng: random.Random) -> Fault | None:
+        host = _healthy_host(scene, rng)
+        if host is None:
+            return None
+        host.busy = True
+        links = host.links if rng.random() >= part else rng.sample(host.links, len(host.links) - 1)
+        lasts = _length(rng, 10, short)
+
+        def mend() -> None:
+            _mend(host)
+            host.busy = False
+
+        disables = len(links) == len(host.links) and how != "slow"
+        fault = Fault(f"node {how}", host.name, boot_ns(), lasts, mend, f"{lasts:.1f} s, {len(links)} links")
+        fault.disables, fault.strikes = disables, disables and lasts > TTL_S
+        delay = rng.uniform(0.02, 0.3)
         for link in links:
-            link.mend()
+            if how == "cut":
+                link.cut()
+            elif how == "slow":
+                link.delay(delay)
+            else:
+                link.stall(*{"stalled": ("up", "down"), "stalled up": ("up",), "stalled down": ("down",)}[how])
+        return fault
 
-    whole = len(links) == len(host.links)
-    fault = Fault(f"node {how}", host.name, boot_ns(), lasts, mend, f"{lasts:.1f} s, {len(links)} links")
-    fault.strikes = whole and how != "slow" and lasts > 4
-    delay = rng.uniform(0.02, 0.3)
-    for link in links:
-        if how == "cut":
-            link.cut()
-        elif how == "slow":
-            link.delay(delay)
-        else:
-            link.stall(*{"stalled": ("up", "down"), "stalled up": ("up",), "stalled down": ("down",)}[how])
+    return cut
+
+
+def answer_late(scene: Scene, rng: random.Random) -> Fault | None:
+    """Each answer of etcd takes its time; then the supervisor is stopped: only what it had said before counts."""
+    host = _healthy_host(scene, rng)
+    if host is None or host.node is None:
+        return None
+    host.busy, pid, lasts = True, host.node.pid, LATE_FOR_S + rng.uniform(TTL_S + 1, TTL_S + 3)
+    for link in host.links:
+        link.delay(ANSWER_S, "down")
+
+    def heal() -> None:
+        send(pid, signal.SIGCONT)
+        _mend(host)
+        host.busy = False
+
+    fault = Fault("answers late, then stopped", host.name, boot_ns(), lasts, heal, f"{lasts:.1f} s", disables=True)
+    fault.later.append((LATE_FOR_S, lambda: send(pid, signal.SIGSTOP)))
     return fault
 
 
@@ -188,11 +237,11 @@ def _ill(scene: Scene, kind: str, member: EtcdServer | None, rng: random.Random,
         if ill.pid is None:
             ill.launch()
         else:
-            scene.observer.doubted_until = boot_ns() + DEPOSED_NS
+            scene.observer.returns.append(boot_ns())
             ill.thaw()
         scene.etcd_is_ill, scene.etcd_well_since = False, time.monotonic()
 
-    fault = Fault(kind, "", boot_ns(), rng.uniform(0.5, longest_s), heal, of_etcd=True)
+    fault = Fault(kind, "", boot_ns(), rng.uniform(0.5, longest_s), heal)
     if "killed" in kind:
         ill.kill()
     elif "stopped" in kind:
@@ -222,7 +271,7 @@ def lose_quorum(scene: Scene, rng: random.Random) -> Fault | None:
             member.launch()
         scene.etcd_is_ill, scene.etcd_well_since = False, time.monotonic()
 
-    fault = Fault("etcd without quorum", "", boot_ns(), rng.uniform(0.5, 9), heal, of_etcd=True)
+    fault = Fault("etcd without quorum", "", boot_ns(), rng.uniform(0.5, 9), heal)
     for member in members:
         member.kill()
     return fault
@@ -237,22 +286,42 @@ def compact(scene: Scene, rng: random.Random) -> Fault | None:
     return None
 
 
-def take_lease(scene: Scene, rng: random.Random) -> Fault | None:
-    """Revoke a node's lease behind its back, as some versions of etcd do by themselves."""
-    hosts = [host for host in scene.hosts.values() if host.lives]
-    if not hosts:
-        return None
-    host = rng.choice(hosts)
-    for member in scene.cluster.members:
-        with suppress(AssertionError, OSError, KeyError, ValueError, IndexError):
-            key = scene.layout.member(host.name).encode()
-            lease = member.post("kv/range", {"key": encoded(key)})["kvs"][0]["lease"]
-            scene.observer.taken_nodes.add(host.name)
-            fault = Fault(
-                "lease revoked", host.name, boot_ns(), 1.5, lambda: scene.observer.taken_nodes.discard(host.name)
-            )
-            member.post("lease/revoke", {"ID": lease})
-            return fault
+def _take_lease(kind: str, slow: bool) -> Kind:
+    """Revoke a node's lease behind its back, as some versions of etcd do by themselves. Nothing is promised of a node
+    that cannot see that. slow: it sees it late."""
+
+    def take(scene: Scene, rng: random.Random) -> Fault | None:
+        host = None if _is_ill(scene) else _healthy_host(scene, rng)
+        if host is None:
+            return None
+        lease = _lease_of(scene, host)
+        if lease is None:
+            return None
+        host.busy = True
+        scene.observer.revoking.add(host.name)
+        if slow:
+            for link in host.links:
+                link.delay(SLOW_S)
+
+        def heal() -> None:
+            _mend(host)
+            host.busy = False
+            scene.observer.revoking.discard(host.name)
+
+        fault = Fault(kind, host.name, boot_ns(), 2, heal, strikes=True, disables=True)
+        with suppress(AssertionError, OSError):
+            scene.cluster.members[0].post("lease/revoke", {"ID": lease})
+        return fault
+
+    return take
+
+
+def _lease_of(scene: Scene, host: Host) -> str | None:
+    """As etcd's gateway writes it."""
+    key = scene.layout.member(host.name).encode()
+    with suppress(AssertionError, OSError, KeyError, ValueError, IndexError):
+        lease: str = scene.cluster.members[0].post("kv/range", {"key": encoded(key)})["kvs"][0]["lease"]
+        return lease
     return None
 
 
@@ -342,17 +411,33 @@ def _everything(host: Host) -> list[int | None]:
     return [_supervisor(host), host.zygote(), *host.children()]
 
 
+_ORPHANED = _strike("supervisor killed", lambda host: [_supervisor(host)])
+_BOTH = _strike("supervisor and zygote killed", lambda host: [_supervisor(host), host.zygote()])
+_SLOWLY = _take_lease("lease revoked, node slow", slow=True)
+
+
+def _stopped(short: float = 0.3) -> Kind:
+    return _freeze("supervisor stopped", _supervisor, 10, short=short)
+
+
+def _stopped_and_cut(short: float = 0.3) -> Kind:
+    return _freeze("zygote stopped, node cut", Host.zygote, 10, cut=True, short=short)
+
+
 #: kind -> how often it is drawn, beside the others
 KINDS: dict[Kind, int] = {
-    _strike("supervisor killed", lambda host: [_supervisor(host)]): 5,
+    _ORPHANED: 5,
     _strike("zygote killed", lambda host: [host.zygote()]): 3,
-    _strike("supervisor and zygote killed", lambda host: [_supervisor(host), host.zygote()]): 3,
+    _BOTH: 3,
     _strike("node killed", _everything): 3,
-    _freeze("supervisor stopped", _supervisor, 10): 4,
+    _stopped(): 5,
     _freeze("zygote stopped", Host.zygote, 9): 3,
+    _stopped_and_cut(): 2,
+    answer_late: 2,
     kill_child: 3,
     stop_child: 2,
-    cut_node: 6,
+    **{_cut(how): 2 for how in ("cut", "stalled", "stalled up", "stalled down")},
+    _cut("slow"): 1,
     _member("killed"): 2,
     _member("stopped"): 2,
     _member("cut off"): 2,
@@ -361,7 +446,8 @@ KINDS: dict[Kind, int] = {
     _leader("cut off"): 2,
     lose_quorum: 1,
     compact: 2,
-    take_lease: 2,
+    _take_lease("lease revoked", slow=False): 1,
+    _SLOWLY: 2,
     command_node: 3,
     command_task: 4,
     burst: 2,
@@ -369,11 +455,26 @@ KINDS: dict[Kind, int] = {
     join: 2,
 }
 
+#: what every run begins with, wave after wave, so that a short one has seen it: each safeguard is needed once. The
+#: kinds of a wave are done to different nodes at one time; one node is left well
+OVERTURE: tuple[tuple[Kind, ...], ...] = (
+    (_stopped(short=0), _BOTH, _stopped_and_cut(short=0)),
+    (answer_late, _ORPHANED, _SLOWLY),
+    (_cut("stalled up", short=0, part=0), _stopped(short=0), _BOTH),
+)
+#: between two waves: the longest of its faults is over, and who was hit has tasks again
+WAVE_S = 12.0
+
+
+def overture(scene: Scene, rng: random.Random, number: int) -> list[Fault]:
+    """Do one of its waves."""
+    return [fault for kind in OVERTURE[number] if (fault := kind(scene, rng)) is not None]
+
 
 def draw(scene: Scene, rng: random.Random) -> Fault | None:
-    """Do one thing. None: what was drawn cannot be done now."""
-    kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
-    return kind(scene, rng)
-
-
-__all__ = ["KINDS", "Fault", "draw"]
+    """Do one thing. None: nothing of what was drawn can be done now."""
+    for _ in range(TRIES):
+        kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+        if (fault := kind(scene, rng)) is not None:
+            return fault
+    return None

@@ -13,13 +13,17 @@ from pathlib import Path
 
 from etcd_server import EtcdServer, encoded
 
+from mpfora.client.listing import TaskInfo
+from mpfora.config import Settings
 from mpfora.errors import MpforaError
 from mpfora.linux import boot_ns
 from mpfora.states import Message
 
-from .checker import Evidence, TaskEnd, Violation, check, read_lives
-from .nemesis import Fault, draw
-from .scene import Scene
+from .checker import Excuse, Violation, check, excuses
+from .evidence import Evidence, S, TaskEnd, ZygoteHit, read_lives
+from .nemesis import OVERTURE, WAVE_S, Fault, Heal, draw, overture
+from .scene import TTL_S, Scene
+from .trace import HANDLERS
 
 TASKS = 60
 NODES = ("n1", "n2", "n3", "n4")
@@ -35,27 +39,32 @@ Say = Callable[[str], None]
 
 @dataclass
 class Record:
-    """Everything that a run has shown."""
+    """Everything that a run has shown. began: boot time of the nemesis's beginning."""
 
     seed: int
     seconds: float
+    plant: str = ""
+    began: int = 0
     faults: list[Fault] = field(default_factory=list)
     evidence: Evidence = field(default_factory=lambda: Evidence([]))
     violations: list[Violation] = field(default_factory=list)
+    excuses: list[Excuse] = field(default_factory=list)
     liveness_s: float = 0.0
     logs: dict[str, str] = field(default_factory=dict)
 
 
-def run(folder: Path, seed: int, seconds: float, say: Say = print) -> Record:
-    """Faults for `seconds`. The same seed draws the same faults as long as the same are possible."""
+def run(folder: Path, seed: int, seconds: float, say: Say = print, plant: str = "") -> Record:
+    """Faults for `seconds`. The same seed draws the same faults as long as the same are possible. plant: the name of
+    one of PLANTS, which every node has; "": none."""
     say(f"faults: seed {seed}, {seconds:g} s, {TASKS} tasks on {len(NODES)} nodes, in {folder}")
-    record = Record(seed, seconds)
-    scene = Scene(folder, list(NODES))
+    record = Record(seed, seconds, plant)
+    scene = Scene(folder, list(NODES), plant=plant)
     try:
+        version = scene.cluster.members[0].version()
         for number in range(TASKS):
-            scene.submit(f"t{number}", "stubborn" if number % 6 == 5 else "polite")
-        began = time.monotonic()
-        _torment(scene, random.Random(seed), began + seconds, record, say)
+            scene.submit(f"t{number}", HANDLERS[number % len(HANDLERS)].__name__)
+        record.began = boot_ns()
+        _torment(scene, random.Random(seed), time.monotonic() + seconds, record, say)
         _bring_to_an_end(scene, record, say)
         ends = _ends(scene)
         left = _leave(scene, record, say)
@@ -65,36 +74,75 @@ def run(folder: Path, seed: int, seconds: float, say: Say = print) -> Record:
         scene.close()
     with (folder / "lines").open() as lines:
         lives, malformed = read_lives(lines)
-    record.evidence = Evidence(lives, observer.gone, observer.claims, ends, observer.unseen, left, malformed)
+    record.evidence = Evidence(
+        lives,
+        observer.gone,
+        observer.claims,
+        ends,
+        observer.unseen,
+        left,
+        malformed,
+        observer.writes,
+        observer.states,
+        observer.nodes,
+        observer.silent,
+        observer.returns,
+        [
+            ZygoteHit(fault.node, fault.at, fault.at + int(fault.lasts_s * S))
+            for fault in record.faults
+            if "zygote" in fault.kind or fault.kind == "node killed"
+        ],
+        version,
+        TTL_S,
+        Settings(lease_ttl_s=TTL_S).margin_s,
+    )
     record.violations += check(record.evidence)
+    record.excuses += excuses(record.evidence)
     return record
 
 
 def _torment(scene: Scene, rng: random.Random, until: float, record: Record, say: Say) -> None:
     """The nemesis at work, and service managers that start again what has ended. In the end all is healed."""
-    sick: list[tuple[float, Fault]] = []
+    due: list[tuple[float, Heal]] = []
+    heals: dict[int, Heal] = {}
     again: dict[str, float] = {}
-    fault_at = time.monotonic() + 2
+    wave, fault_at = 0, time.monotonic() + 2
     while (now := time.monotonic()) < until:
-        for at, fault in [one for one in sick if one[0] <= now]:
-            sick.remove((at, fault))
-            _heal(fault)
+        for at, deed in sorted((one for one in due if one[0] <= now), key=lambda one: one[0]):
+            due.remove((at, deed))
+            deed()
         _start_again(scene, again, rng, now)
-        if now >= fault_at:
+        if now < fault_at:
+            time.sleep(0.05)
+            continue
+        if wave < len(OVERTURE):
+            faults, wave = overture(scene, rng, wave), wave + 1
+            fault_at = now + WAVE_S
+        else:
+            faults = [fault for fault in [draw(scene, rng)] if fault is not None]
             fault_at = now + rng.uniform(*PAUSE_S)
-            drawn = draw(scene, rng)
-            if drawn is not None:
-                record.faults.append(drawn)
-                say(f"  {drawn.at / 1e9:.2f} {drawn.kind} {drawn.node} {drawn.note}".rstrip())
-                sick.append((now + drawn.lasts_s, drawn))
-        time.sleep(0.05)
-    for _, fault in sick:
-        _heal(fault)
+        for fault in faults:
+            record.faults.append(fault)
+            say(f"  {fault.at / 1e9:.2f} {fault.kind} {fault.node} {fault.note}".rstrip())
+            due += _deeds(fault, now, heals)
+    for heal in list(heals.values()):
+        heal()
 
 
-def _heal(fault: Fault) -> None:
-    if fault.heal is not None:
-        fault.heal()
+def _deeds(fault: Fault, now: float, heals: dict[int, Heal]) -> list[tuple[float, Heal]]:
+    """When what is done because of a fault. heals: those that are not done yet."""
+    deeds = [(now + after, deed) for after, deed in fault.later]
+    fault.later = []
+    if fault.heal is None:
+        return deeds
+    heal, fault.heal = fault.heal, None
+    heals[id(fault)] = heal
+
+    def done() -> None:
+        del heals[id(fault)]
+        heal()
+
+    return [*deeds, (now + fault.lasts_s, done)]
 
 
 def _start_again(scene: Scene, again: dict[str, float], rng: random.Random, now: float) -> None:
@@ -127,9 +175,9 @@ def _bring_to_an_end(scene: Scene, record: Record, say: Say) -> None:
         time.sleep(0.3)
         with suppress(MpforaError):
             states = {task.id: task.state for task in scene.client.tasks()}
-            waiting = [task for task in waiting if states.get(task) != "completed"]
+            waiting = [task for task in waiting if states.get(task) not in ("completed", "failed")]
     record.liveness_s = time.monotonic() - began
-    say(f"  all completed after {record.liveness_s:.1f} s" if not waiting else f"  not completed: {waiting}")
+    say(f"  all ended after {record.liveness_s:.1f} s" if not waiting else f"  not ended: {waiting}")
 
 
 def _let_run(scene: Scene) -> None:
@@ -143,10 +191,16 @@ def _let_run(scene: Scene) -> None:
 
 
 def _ends(scene: Scene) -> dict[str, TaskEnd]:
-    states = {task.id: str(task.state) for task in scene.client.tasks()}
+    tasks = {task.id: task for task in scene.client.tasks()}
     root = scene.layout.tasks
     present = {key.removeprefix(root) for key in _keys(scene.cluster.members[0], root)}
-    return {task: TaskEnd(task in present, states.get(task, "gone")) for task in scene.submitted}
+    return {task: _end(task in present, tasks.get(task)) for task in scene.submitted}
+
+
+def _end(present: bool, task: TaskInfo | None) -> TaskEnd:
+    if task is None:
+        return TaskEnd(present, "gone")
+    return TaskEnd(present, str(task.state), task.errors[-1].text if task.errors else "")
 
 
 def _keys(member: EtcdServer, prefix: str) -> list[str]:

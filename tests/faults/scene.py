@@ -22,20 +22,22 @@ from mpfora.processes import Snapshot
 
 from . import trace
 from .observer import Observer
+from .planted import PLANT, planted
 
 ROOT = Path(__file__).resolve().parents[2]
-HANDLERS = ("polite=tests.faults.trace:polite", "stubborn=tests.faults.trace:stubborn")
+HANDLERS = tuple(f"{name}=tests.faults.trace:{name}" for name in ("polite", "saving", "stubborn", "deaf"))
 TTL_S = 4
 
 
 class Host:
     """links: one to each member of etcd. node: the process at present; spent: those before it.
 
-    busy      something is being done to its processes: nothing else is, until that is over
+    busy      something is being done to its processes or links: nothing else is, until that is over
     wanted    it is to be started again when it ends"""
 
-    def __init__(self, name: str, cluster: EtcdCluster, namespace: str, folder: Path) -> None:
+    def __init__(self, name: str, cluster: EtcdCluster, namespace: str, folder: Path, plant: str = "") -> None:
         self.name = name
+        self._plant = plant
         self.links = [Link(member.port) for member in cluster.members]
         self._endpoints = ",".join(f"127.0.0.1:{cluster.proxies.listen_for(link)}" for link in self.links)
         self._namespace, self._folder = namespace, folder
@@ -47,10 +49,13 @@ class Host:
 
     def start(self) -> Node:
         argv = command(*HANDLERS, etcd=self._endpoints, namespace=self._namespace, name=self.name, **self.options)
+        if self._plant:
+            argv = planted(argv)
         env = {
             trace.FILE: str(self._folder / "lines"),
             trace.FINISH: str(self._folder / "finish"),
             trace.NODE: self.name,
+            **({PLANT: self._plant} if self._plant else {}),
         }
         if self.node is not None:
             self.spent.append(self.node)
@@ -60,6 +65,11 @@ class Host:
     @property
     def lives(self) -> bool:
         return self.node is not None and self.node.process.poll() is None
+
+    @property
+    def is_well(self) -> bool:
+        """It is meant to live, and nothing is being done to it."""
+        return self.lives and self.wanted and not self.busy
 
     def zygote(self) -> int | None:
         """The pid of the zygote, if there is one."""
@@ -96,19 +106,21 @@ def send(pid: int | None, number: int) -> None:
 
 
 class Scene:
-    """Everything of one run. Made with `names` started and joined; `close` ends every process."""
+    """Everything of one run. Made with `names` started and joined; `close` ends every process. plant: the fault that is
+    planted in every node, see plants.py; "": none."""
 
-    def __init__(self, folder: Path, names: list[str], namespace: str = "faults") -> None:
+    def __init__(self, folder: Path, names: list[str], namespace: str = "faults", plant: str = "") -> None:
+        self._plant = plant
         self.folder, self.namespace, self.layout = folder, namespace, Layout(namespace)
         (folder / "lines").touch()
         self.cluster = EtcdCluster(folder / "etcd")
         self.hosts: dict[str, Host] = {}
         self.submitted: dict[str, None] = {}
-        #: a member is, or two are, or was a moment ago: another may not be
+        #: a member is ill, or two are: another may not be
         self.etcd_is_ill = False
         self.etcd_well_since = 0.0
         self.client = Client(self.cluster.endpoints, namespace)
-        self.observer = Observer(self.cluster.endpoints, namespace)
+        self.observer = Observer(self.cluster.endpoints.split(","), namespace)
         try:
             for name in names:
                 self.host(name).start()
@@ -122,7 +134,7 @@ class Scene:
     def host(self, name: str) -> Host:
         """That host, made if there is none; its node is not started."""
         if name not in self.hosts:
-            self.hosts[name] = Host(name, self.cluster, self.namespace, self.folder)
+            self.hosts[name] = Host(name, self.cluster, self.namespace, self.folder, self._plant)
         return self.hosts[name]
 
     def submit(self, task_id: str, handler: str, length_s: float | None = None) -> None:

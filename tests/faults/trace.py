@@ -41,26 +41,24 @@ def is_over(task: Any, began: float) -> bool:
     return (length is not None and time.monotonic() - began >= length) or os.path.exists(os.environ[FINISH])
 
 
-@mpfora.handler(retry=PATIENT)
-def polite(task: Any, ctx: Any) -> Any:
-    """Stops when it is asked to. Counts its ticks over all of its runs, by checkpoints."""
+def _obey(task: Any, ctx: Any, save_each: int) -> Any:
+    """Stops when it is asked to. Counts its ticks over all of its runs, by checkpoints that say whose they are."""
     pen, began = Pen(task.id, ctx.fence), time.monotonic()
     ticks = (ctx.checkpoint or {"ticks": 0})["ticks"]
     pen.write("S")
     while not is_over(task, began):
         if ctx.wait(TICK_S):
             pen.write("E")
-            return ctx.leave(checkpoint={"ticks": ticks})
+            return ctx.leave(checkpoint={"ticks": ticks, "fence": ctx.fence})
         ticks += 1
         pen.write("T")
-        if ticks % 100 == 0:
-            ctx.save({"ticks": ticks})
+        if ticks % save_each == 0:
+            ctx.save({"ticks": ticks, "fence": ctx.fence})
     pen.write("E")
     return {"ticks": ticks}
 
 
-@mpfora.handler(retry=PATIENT, stop_timeout="1s")
-def stubborn(task: Any, ctx: Any) -> Any:
+def _disobey(task: Any, ctx: Any) -> Any:
     """Never looks whether it is to stop: it must be killed."""
     pen, began = Pen(task.id, ctx.fence), time.monotonic()
     pen.write("S")
@@ -69,3 +67,29 @@ def stubborn(task: Any, ctx: Any) -> Any:
         pen.write("T")
     pen.write("E")
     return None
+
+
+@mpfora.handler(retry=PATIENT)
+def polite(task: Any, ctx: Any) -> Any:
+    return _obey(task, ctx, 100)
+
+
+@mpfora.handler(retry=PATIENT)
+def saving(task: Any, ctx: Any) -> Any:
+    """Always has something to be written."""
+    return _obey(task, ctx, 5)
+
+
+@mpfora.handler(retry=PATIENT, stop_timeout="1s")
+def stubborn(task: Any, ctx: Any) -> Any:
+    return _disobey(task, ctx)
+
+
+@mpfora.handler(retry=PATIENT, stop_timeout="3s")
+def deaf(task: Any, ctx: Any) -> Any:
+    """By asking and waiting alone it would outlive the lease."""
+    return _disobey(task, ctx)
+
+
+#: of the tasks that run from the beginning to the end, in turn
+HANDLERS = (polite, saving, stubborn, polite, saving, deaf)

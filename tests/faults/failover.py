@@ -1,0 +1,202 @@
+"""Failovers, traced: how long a task was without a process after its node was hit, and what of that nobody could have
+helped. Pure.
+
+A failover is counted from the fault to the first line of the task's next process, anywhere. Spans in which the task
+could not have been run are named, one reason each, and their union is taken off: what is left is the cluster's own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .evidence import Claimed, ClaimGone, Evidence, Life, S, Span, TaskState, by_task
+from .nemesis import Fault
+
+#: an etcd that is well lets go of a lease within so long of its end
+LATE_NS = int(0.6 * S)
+#: a process that was between two ticks when it was killed wrote its last line just before
+TICK_NS = S // 10
+#: a process that dies within this of a fault, or of the fault's end, died of it
+WITHIN_NS = 7 * S
+#: a suspect of so many lost zygotes runs again only when its turn has come
+TRIED_FROM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A span in which the task could not have run."""
+
+    why: str
+    begins: int
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """dead   the last line of the process that ran when the fault came
+    gone   when etcd let its claim go; None: it was kept
+    claims those that followed, the last one is of the process that ran again (empty: the claim was kept)"""
+
+    fault: Fault
+    dead: Life
+    gone: ClaimGone | None
+    claims: tuple[Claimed, ...]
+    again: Life
+    waits: tuple[Wait, ...]
+
+    @property
+    def seconds(self) -> float:
+        return (self.again.first - self.fault.at) / S
+
+    @property
+    def own_s(self) -> float:
+        """Without what could not be helped."""
+        return self.seconds - covered(self.waits) / S
+
+    @property
+    def reasons(self) -> dict[str, float]:
+        """Seconds by reason; where spans overlap, in each."""
+        found: dict[str, float] = {}
+        for why in dict.fromkeys(wait.why for wait in self.waits):
+            found[why] = covered([wait for wait in self.waits if wait.why == why]) / S
+        return found
+
+    @property
+    def story(self) -> str:
+        """The steps, in seconds after the fault."""
+        at = self.fault.at
+        steps = [f"last line {(self.dead.last - at) / S:+.1f}"]
+        if self.gone is not None:
+            steps.append(f"claim {self.gone.how.value} {(self.gone.at - at) / S:+.1f}")
+        steps += [f"claimed by {claim.node} {(claim.at - at) / S:+.1f}" for claim in self.claims]
+        return ", ".join([*steps, f"ran on {self.again.node} {self.seconds:+.1f}"])
+
+
+def covered(waits: Sequence[Wait]) -> int:
+    """The length of the union."""
+    length = reached = 0
+    for wait in sorted(waits, key=lambda wait: wait.begins):
+        begins = max(wait.begins, reached)
+        if wait.ends > begins:
+            length, reached = length + wait.ends - begins, wait.ends
+    return length
+
+
+class Trace:
+    """All failovers of one run. Made once: it sorts the evidence by task and node."""
+
+    def __init__(self, evidence: Evidence, faults: Sequence[Fault]) -> None:
+        self._evidence = evidence
+        self._lives = by_task(evidence.lives)
+        self._gone = {(gone.task, gone.fence): gone for gone in evidence.gone}
+        self._claims: dict[str, list[Claimed]] = defaultdict(list)
+        for claim in sorted(evidence.claims, key=lambda claim: claim.at):
+            self._claims[claim.task].append(claim)
+        self._states: dict[str, list[TaskState]] = defaultdict(list)
+        for state in evidence.states:
+            self._states[state.task].append(state)
+        self._ends = max((life.last for life in evidence.lives), default=0)
+        self._hits = [fault for fault in faults if fault.disables]
+        self._unable = list(self._nobody_takes())
+
+    def of(self, fault: Fault) -> list[Failover]:
+        """Of each task that ran on the fault's node, whose process died of it, and that was run again."""
+        ends = fault.at + WITHIN_NS + int(fault.lasts_s * S)
+        found = []
+        for lives in self._lives.values():
+            index = bisect_right([life.first for life in lives], fault.at) - 1
+            if index < 0 or index + 1 >= len(lives):
+                continue
+            life = lives[index]
+            alive = life.node == fault.node and life.last >= fault.at - TICK_NS and not life.returned
+            if alive and life.last <= ends:
+                found.append(self._failover(fault, life, lives[index + 1]))
+        return found
+
+    def _failover(self, fault: Fault, dead: Life, again: Life) -> Failover:
+        gone = self._gone.get((dead.task, dead.fence)) if again.fence != dead.fence else None
+        between = [claim for claim in self._claims[dead.task] if dead.fence < claim.fence <= again.fence]
+        waits = [
+            Wait(wait.why, max(wait.begins, fault.at), min(wait.ends, again.first))
+            for wait in self._waits(fault, dead, gone, between, again)
+        ]
+        return Failover(
+            fault, dead, gone, tuple(between), again, tuple(wait for wait in waits if wait.ends > wait.begins)
+        )
+
+    # -- why it could not run -----------------------------------------------------------------------------------------
+
+    def _waits(
+        self, fault: Fault, dead: Life, gone: ClaimGone | None, claims: Sequence[Claimed], again: Life
+    ) -> Iterator[Wait]:
+        yield from (Wait("etcd answered nobody", span.begins, span.ends) for span in self._evidence.silent)
+        yield from (Wait("no node took tasks", span.begins, span.ends) for span in self._unable)
+        yield from self._resting(dead.task)
+        due = fault.at + int(self._evidence.ttl_s * S) + LATE_NS
+        if gone is not None and gone.at > due:
+            yield Wait("etcd kept the lease for longer than its TTL", due, gone.at)
+        for begins, node, ends in self._holds(fault, dead, claims, again):
+            if any(hit is not fault and hit.node == node and _overlaps(hit, begins, ends) for hit in self._hits):
+                yield Wait("the node that had it then was hit as well", begins, ends)
+        if self._losses(dead.task, again.first) >= TRIED_FROM:
+            yield Wait(
+                "a suspect: two zygotes had died under it, and it waited for others",
+                again_at(claims, dead),
+                again.first,
+            )
+
+    def _holds(
+        self, fault: Fault, dead: Life, claims: Sequence[Claimed], again: Life
+    ) -> Iterator[tuple[int, str, int]]:
+        """(from, node, until) it was owned and did not run."""
+        if not claims:
+            yield fault.at, dead.node, again.first
+        ends = [claim.at for claim in claims[1:]] + [again.first]
+        for claim, until in zip(claims, ends, strict=True) if claims else ():
+            yield claim.at, claim.node, until
+
+    def _resting(self, task: str) -> Iterator[Wait]:
+        """While its state says that it is not to run."""
+        states = self._states[task]
+        for index, state in enumerate(states):
+            if state.state != "runnable":
+                until = states[index + 1].at if index + 1 < len(states) else self._ends
+                yield Wait(f"it was {state.state}", state.at, until)
+
+    def _losses(self, task: str, before: int) -> int:
+        """Of the last state that was kept before its run."""
+        found = [state.losses for state in self._states[task] if state.at < before]
+        return found[-1] if found else 0
+
+    def _nobody_takes(self) -> Iterator[Span]:
+        """When every node was away, frozen, draining, full, or hit by a fault that lasts."""
+        changes: list[tuple[int, str, str, int]] = [
+            (seen.at, "takes", seen.node, int(seen.takes)) for seen in self._evidence.nodes
+        ]
+        for hit in self._hits:
+            changes += [(hit.at, "hit", hit.node, 1), (hit.at + int(hit.lasts_s * S), "hit", hit.node, -1)]
+        takes: dict[str, bool] = {}
+        hits: dict[str, int] = defaultdict(int)
+        able: list[tuple[int, bool]] = []
+        for at, what, node, value in sorted(changes):
+            if what == "takes":
+                takes[node] = bool(value)
+            else:
+                hits[node] += value
+            able.append((at, any(is_in and not hits[name] for name, is_in in takes.items())))
+        for (begins, is_able), (ends, _) in pairwise(able):
+            if not is_able:
+                yield Span(begins, ends)
+
+
+def again_at(claims: Sequence[Claimed], dead: Life) -> int:
+    """From when on its last owner could have run it."""
+    return claims[-1].at if claims else dead.last
+
+
+def _overlaps(hit: Fault, begins: int, ends: int) -> bool:
+    return hit.at < ends and hit.at + int(hit.lasts_s * S) > begins

@@ -1,0 +1,146 @@
+"""Faults that are planted in the nodes of a run, to see that the nemesis brings them to light and the checker speaks.
+
+Each takes one safeguard away, in the processes of a node (planted.py), and names what it should be caught as.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+def _replace(owner: object, name: str, value: object) -> None:
+    setattr(owner, name, value)
+
+
+def _nothing() -> None:
+    """This process is left as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """text: what is missing;  in_zygote, in_supervisor: called there before anything runs;  kinds: of the violations
+    that it can be caught by"""
+
+    text: str
+    kinds: tuple[str, ...]
+    in_zygote: Callable[[], None] = _nothing
+    in_supervisor: Callable[[], None] = _nothing
+
+
+def _never_past() -> None:
+    from mpfora.child.deadman import Deadman
+
+    _replace(Deadman, "_is_past", lambda self, now: False)
+
+
+def _without_margin() -> None:
+    from mpfora.supervisor.lease import LeaseClock
+
+    _replace(LeaseClock, "deadline_s", property(lambda self: self.ends_s))
+
+
+def _counted_from_the_answer() -> None:
+    from mpfora.supervisor.core import Core
+    from mpfora.supervisor.events import Renewed
+
+    handle = Core.handle
+
+    def late(self: Core, event: Any, now: Any) -> Any:
+        return handle(self, replace(event, sent_s=now.boot_s) if isinstance(event, Renewed) else event, now)
+
+    _replace(Core, "handle", late)
+
+
+def _deaf_to_the_end_of_file() -> None:
+    from mpfora.child.zygote import Zygote
+
+    is_done = Zygote._is_done
+
+    def deaf(self: Zygote) -> bool:
+        if self._link.is_closed and self._leaving_at is None:
+            time.sleep(0.05)  # the socket's end stays ready
+            return False
+        return is_done(self)
+
+    _replace(Zygote, "_is_done", deaf)
+
+
+def _untied() -> None:
+    from mpfora import linux
+
+    _replace(linux, "set_pdeathsig", lambda signal_number: None)
+
+
+def _without_fences() -> None:
+    from mpfora.supervisor import transactions
+
+    _replace(transactions, "still_ours", lambda layout, session, claim: ())
+
+
+def _without_grace() -> None:
+    from mpfora.supervisor.claiming import Claims
+
+    made = Claims.__init__
+
+    def impatient(self: Claims, node: Any, mirror: Any, designations: Any, grace_s: float) -> None:
+        made(self, node, mirror, designations, 0.0)
+
+    _replace(Claims, "__init__", impatient)
+
+
+def _blind_to_its_own_claims() -> None:
+    from mpfora.supervisor.holdings import Holdings
+
+    _replace(Holdings, "_judge", lambda self, slot, task: [])
+
+
+def _released_as_done() -> None:
+    from mpfora.supervisor import store_coordinator, transactions
+
+    _replace(store_coordinator, "release_txn", transactions.done_txn)
+
+
+def _claims_anything() -> None:
+    from mpfora.supervisor import store_coordinator, transactions
+
+    def greedy(*arguments: Any) -> Any:
+        txn = transactions.claim_txn(*arguments)
+        return txn._replace(compares=txn.compares[1:])
+
+    _replace(store_coordinator, "claim_txn", greedy)
+
+
+def _unprobed() -> None:
+    from mpfora.supervisor.zygote_process import ZygoteProcess
+
+    _replace(ZygoteProcess, "probe", lambda self, patience_s: None)
+
+
+PLANTS = {
+    "deadline": Plant("the zygote never keeps the deadline", ("beyond lease", "overlap"), in_zygote=_never_past),
+    "margin": Plant("the deadline is the lease's end", ("margin", "beyond lease"), in_supervisor=_without_margin),
+    "answer": Plant(
+        "a renewal is counted from its answer", ("margin", "beyond lease"), in_supervisor=_counted_from_the_answer
+    ),
+    "orphan": Plant(
+        "the zygote does not notice the supervisor's death", ("process left",), in_zygote=_deaf_to_the_end_of_file
+    ),
+    "untied": Plant("children do not die with the zygote", ("overlap", "process left"), in_zygote=_untied),
+    "probe": Plant(
+        "the supervisor does not look after its zygote at the deadline",
+        ("margin", "beyond lease", "overlap"),
+        in_supervisor=_unprobed,
+    ),
+    "fence": Plant("no write compares the fence", ("fence", "overlap"), in_supervisor=_without_fences),
+    "owned": Plant("a claim does not ask whether there is one", ("overlap",), in_supervisor=_claims_anything),
+    "grace": Plant("nobody waits for the grace", ("overlap",), in_supervisor=_without_grace),
+    "own": Plant(
+        "a node does not look at its own owner keys",
+        ("beyond lease", "overlap"),
+        in_supervisor=_blind_to_its_own_claims,
+    ),
+    "done": Plant("a release removes the task", ("lost",), in_supervisor=_released_as_done),
+}
