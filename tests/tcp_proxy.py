@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 _CHUNK = 64 * 1024
+#: so many pieces are on the way at most, each direction
+_PIECES = 256
 
 
 class Link:
@@ -90,14 +93,31 @@ class Link:
                 end.transport.abort()
 
     async def _pump(self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(_CHUNK):
-                while (seconds := self.hold[direction]) is None:
-                    await self._changed.setdefault(direction, asyncio.Event()).wait()
-                if seconds:
-                    await asyncio.sleep(seconds)
-                writer.write(data)
-                await writer.drain()
+        """Pass on what comes, each piece as late as the delay is: a longer way, and no narrower one."""
+        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_PIECES)
+        reading = asyncio.ensure_future(_read(reader, pieces))
+        try:
+            with suppress(OSError):
+                while (piece := await pieces.get())[1]:
+                    while (seconds := self.hold[direction]) is None:
+                        await self._changed.setdefault(direction, asyncio.Event()).wait()
+                    await asyncio.sleep(max(0.0, piece[0] + seconds - time.monotonic()))
+                    writer.write(piece[1])
+                    await writer.drain()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _read(reader: asyncio.StreamReader, pieces: asyncio.Queue[tuple[float, bytes]]) -> None:
+    """Pieces with the time at which they came; an empty one is the end."""
+    data = b"any"
+    while data:
+        try:
+            data = await reader.read(_CHUNK)
+        except OSError:
+            data = b""
+        await pieces.put((time.monotonic(), data))
 
 
 class Proxies:

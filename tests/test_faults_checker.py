@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.catches import catch, catches
-from tests.faults.checker import CHECKS, check, excuses, margins, overlaps
+from tests.faults.checker import CHECKS, broken_promises, check, excuses, margins, overlaps
 from tests.faults.evidence import (
     Claimed,
     ClaimGone,
@@ -26,7 +26,7 @@ from tests.faults.evidence import (
     ZygoteHit,
     read_lives,
 )
-from tests.faults.failover import Failover, Trace
+from tests.faults.failover import SILENT_ILL, SILENT_WELL, Failover, Trace
 from tests.faults.nemesis import Fault
 from tests.faults.plants import PLANTS
 from tests.faults.report import report
@@ -124,6 +124,11 @@ def test_an_old_etcd_that_breaks_its_word_as_a_member_returns_is_the_excuse_and_
     (excuse,) = excuses(revoked_early())
     assert "0.010 s after its claim was gone: a fence 5" in str(excuse)
     assert "promised the lease for 2.00 s more, and a member had come back 0.40 s before" in str(excuse)
+
+
+def test_promises_that_were_broken_under_living_processes_are_counted() -> None:
+    assert broken_promises(revoked_early()) == 1
+    assert broken_promises(revoked_early(gone=[ClaimGone("a", 5, 2 * S, promised=3 * S)])) == 0, "it was dead"
 
 
 @pytest.mark.parametrize(
@@ -317,7 +322,7 @@ def test_failovers_are_of_tasks_that_ran_on_the_node_when_it_was_hit() -> None:
 @pytest.mark.parametrize(
     ("changes", "why", "seconds"),
     [
-        ({"silent": [Span(2 * S, 4 * S)]}, "etcd answered nobody", 2.0),
+        ({"silent": [Span(2 * S, 4 * S)]}, SILENT_WELL, 2.0),
         ({"states": [TaskState("a", "paused", 0, 4 * S), TaskState("a", "runnable", 0, 7 * S)]}, "it was paused", 3.0),
         (
             {"nodes": [NodeSeen("n2", True, 0), NodeSeen("n2", False, 3 * S), NodeSeen("n3", True, 4 * S)]},
@@ -331,8 +336,16 @@ def test_failovers_are_of_tasks_that_ran_on_the_node_when_it_was_hit() -> None:
         ),
         (
             {"states": [TaskState("a", "runnable", 2, 2 * S)]},
-            "a suspect: two zygotes had died under it, and it waited for others",
-            1.0,
+            "a suspect: zygotes had died under it, and it waited for others",
+            2.0,  # both nodes that had it
+        ),
+        (
+            {
+                "claims": [Claimed("a", 5, "n1", 0), Claimed("a", 9, "n3", 7 * S + 500 * MS, "n1")],
+                "gone": [ClaimGone("a", 5, 5 * S)],
+            },
+            "the node that was to take it was hit, and the next one waited for it",
+            1.5,  # the grace is the cluster's own
         ),
     ],
 )
@@ -348,6 +361,23 @@ def test_the_time_of_a_node_that_took_it_over_and_was_hit_as_well_is_taken_off()
     (failover,) = failed_over(Fault("zygote killed", "n2", 6 * S + 500 * MS, 1.0, strikes=True, disables=True))
     assert failover.reasons == {"the node that had it then was hit as well": pytest.approx(1.0)}
     (failover,) = failed_over(Fault("zygote killed", "n3", 3 * S, 1.0, strikes=True, disables=True))
+    assert failover.reasons == {}
+
+
+def test_a_node_that_was_missed_and_had_not_been_hit_is_no_reason() -> None:
+    (failover,) = failed_over(claims=[Claimed("a", 5, "n1", 0), Claimed("a", 9, "n3", 7 * S + 500 * MS, "n2")])
+    assert failover.reasons == {}
+    assert "claimed by n3 (instead of n2) +6.5" in failover.story
+
+
+def test_etcd_that_is_silent_while_a_member_is_ill_is_told_apart() -> None:
+    (failover,) = failed_over(Fault("etcd leader killed", "", 2 * S, 1.0), silent=[Span(2 * S, 4 * S)])
+    assert failover.reasons == {SILENT_ILL: pytest.approx(2.0)}
+
+
+def test_a_claim_that_was_kept_while_the_lease_lived_on_is_no_fault_of_etcd() -> None:
+    gone = [ClaimGone("a", 5, 7 * S, How.RELEASED)]
+    (failover,) = failed_over(gone=gone, claims=[Claimed("a", 5, "n1", 0), Claimed("a", 9, "n3", 7 * S)])
     assert failover.reasons == {}
 
 

@@ -17,6 +17,8 @@ from .evidence import ClaimGone, Evidence, How, Life, S, by_task, last_lives
 #: a claim that was taken away while its process was well is noticed by the watch; the grace keeps others from it for so
 #: long
 GRACE_NS = 1 * S
+#: a process that was between two ticks when it died wrote its last line just before
+TICK_NS = S // 10
 #: etcd before this version lets a deposed leader that comes back revoke leases that live (etcd-io/etcd #15247)
 REVOKES_LIVE_LEASES_BEFORE = (3, 5, 13)
 #: so long after its return
@@ -228,6 +230,13 @@ def _there(present: bool) -> str:
 def _of(gone: ClaimGone) -> str:
     promised = f", {(gone.promised - gone.at) / S:.2f} s before what was promised" if gone.is_early else ""
     return f"the claim was {gone.how.value}{promised}"
+
+
+def broken_promises(evidence: Evidence) -> int:
+    """How many claims of living processes etcd let go before its leader had said that it would."""
+    last = last_lives(evidence.lives)
+    claims = [(last.get((gone.task, gone.fence)), gone) for gone in evidence.gone if gone.is_early]
+    return sum(life is not None and life.last >= gone.at - TICK_NS for life, gone in claims)
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------

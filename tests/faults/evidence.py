@@ -68,12 +68,13 @@ class ClaimGone:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An owner key was put."""
+    """An owner key was put. missed: the node that was to claim it, and was waited for in vain."""
 
     task: str
     fence: int
     node: str
     at: int
+    missed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

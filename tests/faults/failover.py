@@ -13,15 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .evidence import Claimed, ClaimGone, Evidence, Life, S, Span, TaskState, by_task
+from .checker import GRACE_NS, TICK_NS
+from .evidence import Claimed, ClaimGone, Evidence, How, Life, S, Span, TaskState, by_task
 from .nemesis import Fault
 
 #: an etcd that is well lets go of a lease within so long of its end
 LATE_NS = int(0.6 * S)
-#: a process that was between two ticks when it was killed wrote its last line just before
-TICK_NS = S // 10
 #: a process that dies within this of a fault, or of the fault's end, died of it
 WITHIN_NS = 7 * S
+#: so long after a fault is over what it was done to may still be busy with it: a node starts, members elect
+RECOVERY_S = 2.0
+SILENT_ILL = "etcd answered nobody: a member was ill"
+SILENT_WELL = "etcd answered nobody, though no member was ill: the machine was too busy"
 #: a suspect of so many lost zygotes runs again only when its turn has come
 TRIED_FROM = 2
 
@@ -72,7 +75,9 @@ class Failover:
         steps = [f"last line {(self.dead.last - at) / S:+.1f}"]
         if self.gone is not None:
             steps.append(f"claim {self.gone.how.value} {(self.gone.at - at) / S:+.1f}")
-        steps += [f"claimed by {claim.node} {(claim.at - at) / S:+.1f}" for claim in self.claims]
+        for claim in self.claims:
+            missed = f" (instead of {claim.missed})" if claim.missed else ""
+            steps.append(f"claimed by {claim.node}{missed} {(claim.at - at) / S:+.1f}")
         return ", ".join([*steps, f"ran on {self.again.node} {self.seconds:+.1f}"])
 
 
@@ -90,9 +95,12 @@ class Trace:
     """All failovers of one run. Made once: it sorts the evidence by task and node."""
 
     def __init__(self, evidence: Evidence, faults: Sequence[Fault]) -> None:
-        self._evidence = evidence
+        self._evidence, self._faults = evidence, faults
         self._lives = by_task(evidence.lives)
         self._gone = {(gone.task, gone.fence): gone for gone in evidence.gone}
+        self._gone_of: dict[str, list[ClaimGone]] = defaultdict(list)
+        for gone in sorted(evidence.gone, key=lambda gone: gone.at):
+            self._gone_of[gone.task].append(gone)
         self._claims: dict[str, list[Claimed]] = defaultdict(list)
         for claim in sorted(evidence.claims, key=lambda claim: claim.at):
             self._claims[claim.task].append(claim)
@@ -133,31 +141,63 @@ class Trace:
     def _waits(
         self, fault: Fault, dead: Life, gone: ClaimGone | None, claims: Sequence[Claimed], again: Life
     ) -> Iterator[Wait]:
-        yield from (Wait("etcd answered nobody", span.begins, span.ends) for span in self._evidence.silent)
+        for span in self._evidence.silent:
+            yield Wait(SILENT_ILL if self._was_ill(span) else SILENT_WELL, span.begins, span.ends)
         yield from (Wait("no node took tasks", span.begins, span.ends) for span in self._unable)
         yield from self._resting(dead.task)
         due = fault.at + int(self._evidence.ttl_s * S) + LATE_NS
-        if gone is not None and gone.at > due:
+        if gone is not None and gone.how is How.ENDED and gone.at > due:
             yield Wait("etcd kept the lease for longer than its TTL", due, gone.at)
-        for begins, node, ends in self._holds(fault, dead, claims, again):
-            if any(hit is not fault and hit.node == node and _overlaps(hit, begins, ends) for hit in self._hits):
+        for begins, node, ends in self._holds(fault, dead, gone, claims, again):
+            if self._is_hit(node, begins, ends, but=fault):
                 yield Wait("the node that had it then was hit as well", begins, ends)
-        if self._losses(dead.task, again.first) >= TRIED_FROM:
-            yield Wait(
-                "a suspect: two zygotes had died under it, and it waited for others",
-                again_at(claims, dead),
-                again.first,
-            )
+            if self._losses(dead.task, ends) >= TRIED_FROM:
+                yield Wait("a suspect: zygotes had died under it, and it waited for others", begins, ends)
+        for claim in claims:
+            since = self._free_since(claim)
+            # a node that is dead is taken for a member until its lease ends
+            member_s = int(self._evidence.ttl_s * S)
+            if (
+                claim.missed is not None
+                and since is not None
+                and self._is_hit(claim.missed, since - member_s, claim.at)
+            ):
+                yield Wait("the node that was to take it was hit, and the next one waited for it", since, claim.at)
+
+    def _was_ill(self, silence: Span) -> bool:
+        """Whether a member of etcd was ill then, or had been a moment before."""
+        return any(
+            fault.kind.startswith("etcd")
+            and fault.at < silence.ends
+            and fault.at + int((fault.lasts_s + RECOVERY_S) * S) > silence.begins
+            for fault in self._faults
+        )
 
     def _holds(
-        self, fault: Fault, dead: Life, claims: Sequence[Claimed], again: Life
+        self, fault: Fault, dead: Life, gone: ClaimGone | None, claims: Sequence[Claimed], again: Life
     ) -> Iterator[tuple[int, str, int]]:
-        """(from, node, until) it was owned and did not run."""
-        if not claims:
-            yield fault.at, dead.node, again.first
-        ends = [claim.at for claim in claims[1:]] + [again.first]
-        for claim, until in zip(claims, ends, strict=True) if claims else ():
-            yield claim.at, claim.node, until
+        """(from, node, until) it was owned by a node that could have run it."""
+        if gone is None or gone.how is not How.ENDED:
+            yield max(dead.last, fault.at), dead.node, again.first if gone is None else gone.at
+        for claim in claims:
+            ended = self._gone.get((claim.task, claim.fence))
+            yield claim.at, claim.node, again.first if claim.fence == again.fence or ended is None else ended.at
+
+    def _free_since(self, claim: Claimed) -> int | None:
+        """From when on others could have claimed it: when it was let go, and the grace was over if it was not clean."""
+        before = [gone for gone in self._gone_of[claim.task] if gone.at <= claim.at]
+        if not before:
+            return None
+        return before[-1].at + (GRACE_NS if before[-1].how in (How.ENDED, How.REVOKED) else 0)
+
+    def _is_hit(self, node: str, begins: int, ends: int, but: Fault | None = None) -> bool:
+        return any(
+            hit is not but
+            and hit.node == node
+            and hit.at < ends
+            and hit.at + int((hit.lasts_s + RECOVERY_S) * S) > begins
+            for hit in self._hits
+        )
 
     def _resting(self, task: str) -> Iterator[Wait]:
         """While its state says that it is not to run."""
@@ -191,12 +231,3 @@ class Trace:
         for (begins, is_able), (ends, _) in pairwise(able):
             if not is_able:
                 yield Span(begins, ends)
-
-
-def again_at(claims: Sequence[Claimed], dead: Life) -> int:
-    """From when on its last owner could have run it."""
-    return claims[-1].at if claims else dead.last
-
-
-def _overlaps(hit: Fault, begins: int, ends: int) -> bool:
-    return hit.at < ends and hit.at + int(hit.lasts_s * S) > begins

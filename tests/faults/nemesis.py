@@ -54,8 +54,8 @@ class Fault:
 
 #: so much later a node sees what happens to it: well within the grace
 SLOW_S = 0.25
-#: so much later each answer comes, and so long before the supervisor is stopped: a few renewals
-ANSWER_S, LATE_FOR_S = 0.5, 4.0
+#: so much later each answer comes, just within the patience of a renewal, and so long before the supervisor is stopped
+ANSWER_S, LATE_FOR_S = 0.9, 4.0
 
 Kind = Callable[[Scene, random.Random], Fault | None]
 

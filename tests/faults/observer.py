@@ -21,10 +21,10 @@ from mpfora.linux import boot_ns
 
 from .evidence import Claimed, ClaimGone, How, NodeSeen, S, Span, TaskState, Write
 
-#: between two rounds of questions
-ASK_S = 0.25
-#: a question that is not answered within that is asked of the next member
-PATIENCE_S = 0.4
+#: between two rounds of questions to a member
+ASK_S = 0.3
+#: how long it may take over one
+PATIENCE_S = 1.0
 #: etcd is silent when nobody has answered for so long
 SILENCE_NS = S
 
@@ -53,6 +53,8 @@ class Observer:
         self._owners: dict[str, Claimed] = {}
         #: nodes whose leases were revoked by the nemesis with the revision that is being taken
         self._revoked_now: set[str] = set()
+        #: when a member answered last
+        self._answered = boot_ns()
         #: (task, fence) -> until when its lease was promised to live
         self._promised: dict[tuple[str, int], int] = {}
         self._endpoints = list(endpoints)
@@ -81,7 +83,7 @@ class Observer:
             async with asyncio.TaskGroup() as group:
                 for member in members:
                     group.create_task(self._watch(member))
-                group.create_task(self._ask(members))
+                    group.create_task(self._ask(member))
         finally:
             for member in members:
                 await member.close()
@@ -175,7 +177,8 @@ class Observer:
             return
         if known is not None:
             self._end(task, How.RELEASED, now)
-        claim = self._owners[task] = Claimed(task, fence, parse_owner(value)[0], now)
+        node, missed = parse_owner(value)
+        claim = self._owners[task] = Claimed(task, fence, node, now, missed)
         self.claims.append(claim)
 
     def _end(self, task: str, how: How, now: int) -> None:
@@ -200,21 +203,16 @@ class Observer:
 
     # -- the questions ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, members: Sequence[Etcd]) -> None:
-        """What is promised of each lease, from whichever member answers; and when none does."""
-        answered, turn = boot_ns(), 0
+    async def _ask(self, member: Etcd) -> None:
+        """What is promised of each lease; and whether anybody answers at all."""
         while True:
-            try:
+            with suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
-                    await self._ask_one(members[turn % len(members)])
-            except (StoreError, TimeoutError):
-                turn += 1
-                await asyncio.sleep(0.05)
-                continue
-            now = boot_ns()
-            if now - answered > SILENCE_NS:
-                self.silent.append(Span(answered, now))
-            answered = now
+                    await self._ask_one(member)
+                now = boot_ns()
+                if now - self._answered > SILENCE_NS:
+                    self.silent.append(Span(self._answered, now))
+                self._answered = now
             await asyncio.sleep(ASK_S)
 
     async def _ask_one(self, etcd: Etcd) -> None:

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from .checker import KINDS, margins
+from .checker import KINDS, broken_promises, margins
 from .evidence import S
 from .failover import Failover, Trace
 from .run import Record
@@ -70,9 +70,9 @@ def _totals(records: Sequence[Record]) -> Iterable[str]:
     counts = Counter(violation.kind for record in records for violation in record.violations)
     for kind in KINDS:
         yield f"| {kind} | {counts[kind]} |"
-    early = sum(gone.is_early for record in records for gone in record.evidence.gone)
-    yield f"| claims that etcd let go before the time that its leader had promised | {early} |"
-    yield f"| processes that are excused for that | {sum(len(record.excuses) for record in records)} |"
+    broken = sum(broken_promises(record.evidence) for record in records)
+    yield f"| claims of living processes that etcd let go before the time that its leader had promised | {broken} |"
+    yield f"| excused | {sum(len(record.excuses) for record in records)} |"
     worst = max((record.liveness_s for record in records), default=0.0)
     yield f"| from the last healing until every task was completed, at most | {worst:.1f} s |"
     left = [margin for record in records for margin in margins(record.evidence)]
