@@ -154,15 +154,15 @@ class Trace:
             if self._losses(dead.task, ends) >= TRIED_FROM:
                 yield Wait("a suspect: zygotes had died under it, and it waited for others", begins, ends)
         for claim in claims:
-            since = self._free_since(claim)
+            since, at = self._free_since(claim), claim.at
             # a node that is dead is taken for a member until its lease ends
-            member_s = int(self._evidence.ttl_s * S)
+            member_ns = int(self._evidence.ttl_s * S)
             if (
                 claim.missed is not None
                 and since is not None
                 and self._is_hit(claim.missed, since - member_s, claim.at)
             ):
-                yield Wait("the node that was to take it was hit, and the next one waited for it", since, claim.at)
+                yield Wait("the node that was to take it was hit, and the next one waited for it", since, at)
 
     def _was_ill(self, silence: Span) -> bool:
         """Whether a member of etcd was ill then, or had been a moment before."""
