@@ -157,11 +157,7 @@ class Trace:
             since, at = self._free_since(claim), claim.at
             # a node that is dead is taken for a member until its lease ends
             member_ns = int(self._evidence.ttl_s * S)
-            if (
-                claim.missed is not None
-                and since is not None
-                and self._is_hit(claim.missed, since - member_s, claim.at)
-            ):
+            if claim.missed is not None and since is not None and self._is_hit(claim.missed, since - member_ns, at):
                 yield Wait("the node that was to take it was hit, and the next one waited for it", since, at)
 
     def _was_ill(self, silence: Span) -> bool:
