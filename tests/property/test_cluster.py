@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def test_a_planted_fault_is_seen(fault: str) -> None:
 def run_one(seed: int, profile: str) -> runner.Verdict:
     if profile == "probe":
         return runner.run_scenario(probes.slow_then_cut(seed))
+    if profile in probes.PROBES:
+        return runner.run_scenario(replace(probes.PROBES[profile], seed=seed))
     return runner.run(seed, profile=profile)
 
 

@@ -29,7 +29,7 @@ class Evidence:
     said      (fence, what a process said)
     errors    ends that were the task's own fault
     forks     processes that nodes ordered
-    commands  verbs that a client asked for
+    commands  verbs that a client asked for; last_command: what it put last, also what was none
     last_fence, last_node   of the newest process
     """
 
@@ -37,13 +37,15 @@ class Evidence:
     errors: int = 0
     forks: int = 0
     commands: dict[Verb, None] = field(default_factory=dict)
+    last_command: str = ""
     deleted: bool = False
     last_fence: int = 0
     last_node: str = ""
 
-    def has_said(self, verb: Verb, fence: int) -> bool:
+    def has_said(self, verb: Verb, fence: int | None) -> bool:
+        """fence None: whichever run it was."""
         for at, said in self.said:
-            if at != fence:
+            if fence is not None and at != fence:
                 continue
             if isinstance(said, SaidResult) and verb is Verb.COMPLETE:
                 return True
@@ -152,7 +154,7 @@ class Books:
 def is_own_error(proc: Proc) -> bool:
     """Whether a dead process ended by a fault of its own."""
     if proc.said is None:
-        return not (proc.killed and proc.signal == 9)
+        return not (proc.killed and proc.signal == 9) or proc.is_over_its_limits()
     if isinstance(proc.said, SaidError):
         return True
     return isinstance(proc.said, SaidMessage) and proc.said.message.verb is Verb.ERROR

@@ -17,26 +17,29 @@ from mpfora.states import State, TaskState, Verb
 from .books import Books, TaskBook, is_own_error
 from .fake_etcd import Granted
 from .kernel import Proc
+from .scenario import EPOCH, Scenario
 
 CLIENT = "client"
 #: more than this is not told
 MOST = 10
+#: between the wall clocks of two machines, at most
+WALLS_DIFFER_S = 1.0
 #: so many claims of one task by one node within a second are no tries any more
 TRIES = 12
 
 
 class Checkers:
-    """now: the world's time. nodes: names of all machines, with their capacities."""
+    """now: the world's time."""
 
-    def __init__(
-        self, layout: Layout, now: Callable[[], float], capacities: dict[str, int | None], max_errors: int
-    ) -> None:
-        self._layout, self._now, self._capacities, self._max_errors = layout, now, capacities, max_errors
+    def __init__(self, layout: Layout, now: Callable[[], float], scenario: Scenario) -> None:
+        self._layout, self._now, self._scenario = layout, now, scenario
+        self._nodes = {plan.name: plan for plan in scenario.nodes}
+        self._tasks = {plan.id: plan for plan in scenario.tasks}
         self.books = Books(layout)
         self.violations: list[str] = []
         #: live processes, by task
         self.live: dict[str, list[Proc]] = {}
-        self._running: dict[str, int] = dict.fromkeys(capacities, 0)
+        self._running: dict[str, int] = dict.fromkeys(self._nodes, 0)
         #: tasks to which something outside the promises happened, and until when that excuses what
         self._excused: dict[tuple[str, str], float] = {}
         #: (node, task) -> when it was tried to be claimed last, newest last
@@ -66,21 +69,43 @@ class Checkers:
         book = self.books.task(proc.task)
         evidence = book.evidence
         others = self.live.setdefault(proc.task, [])
-        if others and not self.is_excused(proc.task, "overlap"):
-            self.say("two at once", f"{_name(proc)} starts while {_name(others[0])} lives")
+        in_its_way = [other for other in others if other.machine == proc.machine or self._must_be_dead(other)]
+        if in_its_way and not self.is_excused(proc.task, "overlap"):
+            self.say("two at once", f"{proc.name} starts while {in_its_way[0].name} lives")
         if proc.fence < evidence.last_fence or (
             proc.fence == evidence.last_fence and proc.machine != evidence.last_node
         ):
-            self.say("fences only grow", f"{_name(proc)} after fence {evidence.last_fence} on {evidence.last_node}")
+            self.say("fences only grow", f"{proc.name} after fence {evidence.last_fence} on {evidence.last_node}")
         is_its = book.owner is not None and book.owner.fence == proc.fence
         if not (is_its or evidence.deleted or self.is_excused(proc.task, "claim")):
-            self.say("started without a claim", f"{_name(proc)}; the owner is {book.owner}")
+            self.say("started without a claim", f"{proc.name}; the owner is {book.owner}")
         evidence.last_fence, evidence.last_node = max(proc.fence, evidence.last_fence), proc.machine
         others.append(proc)
         self._running[proc.machine] += 1
-        capacity = self._capacities[proc.machine]
+        self._check_place(proc)
+        capacity = self._nodes[proc.machine].capacity or None
         if capacity is not None and self._running[proc.machine] > capacity:
             self.say("over capacity", f"{proc.machine} runs {self._running[proc.machine]} of {capacity}")
+
+    def _must_be_dead(self, proc: Proc) -> bool:
+        """Of one whose claim is another's: whether it can do anything, and may not."""
+        return proc.runs_on and not proc.outlives
+
+    def _check_place(self, proc: Proc) -> None:
+        """A task runs where it asked to, and when."""
+        plan, node = self._tasks[proc.task], self._nodes[proc.machine]
+        if plan.props is not None:
+            return
+        if plan.label not in ("", node.label) or plan.handler not in (None, *node.handlers):
+            self.say("on the wrong node", f"{proc.name}: {plan} on {node}")
+        at, is_left_alone = plan.asks.not_before, not self.books.task(proc.task).evidence.commands
+        if at is not None and is_left_alone and proc.wall() < EPOCH + at - WALLS_DIFFER_S:
+            self.say("before its time", f"{proc.name} starts {EPOCH + at - proc.wall():.3f} s too early")
+
+    def thawed(self, proc: Proc) -> None:
+        """Its machine has gone on, and its zygote has had the instant that it needs."""
+        if proc.lapsed and not proc.dead and not proc.frozen:
+            self.say("beyond its lease", f"{proc.name}, whose lease has ended while its machine stood still, runs on")
 
     def said(self, proc: Proc, said: Said) -> None:
         self.books.task(proc.task).evidence.said.append((proc.fence, said))
@@ -114,8 +139,12 @@ class Checkers:
             if why == "bug":
                 self.excuse(task_id, "claim", self._now() + 10.0)
             for proc in self.live.get(task_id, ()):
-                if owner is not None and proc.fence == owner.fence and why != "bug":
-                    self.say("beyond its lease", f"{_name(proc)} lives when the lease is let go ({why})")
+                if owner is None or proc.fence != owner.fence or why == "bug" or proc.outlives:
+                    continue
+                if not proc.runs_on:
+                    proc.lapsed = True
+                else:
+                    self.say("beyond its lease", f"{proc.name} lives when the lease is let go ({why})")
 
     # -- writes -------------------------------------------------------------------------------------------------------
 
@@ -163,9 +192,12 @@ class Checkers:
             self.say("claim without its compare", f"{writer}: {put}")
 
     def _check_dead(self, writer: str, task_id: str, fences: list[int | bytes]) -> None:
+        """A process that has outlived its claim has an older fence than the claim that was made for it again."""
+        book = self.books.task(task_id)
+        owner = book.owner.fence if book.owner is not None else 0
         for proc in self.live.get(task_id, ()):
-            if proc.fence in fences:
-                self.say("released alive", f"{writer} gives {task_id} back while {_name(proc)} lives")
+            if proc.fence in fences or (proc.outlives and proc.machine == writer and owner in fences):
+                self.say("released alive", f"{writer} gives {task_id} back while {proc.name} lives")
 
     def _check_checkpoint(self, writer: str, task_id: str, put: Put) -> None:
         book = self.books.task(task_id)
@@ -208,21 +240,26 @@ class Checkers:
             self.say("attempts go back", f"{writer}: {book.id} from {before.attempt} to {state.attempt}")
         if state.cause == Cause.NODE_LOST and state.attempt == before.attempt + 1:
             book.evidence.forks += 1  # whether the claim that was lost came to a process nobody can tell
-        if state.attempt > book.evidence.forks:
+        if state.attempt > book.evidence.forks and not self._is_wrong(book):
             self.say("attempts without a run", f"{writer}: {book.id}: {state.attempt} of {book.evidence.forks}")
-        if len(state.errors) > book.evidence.errors + (state.state is State.FAILED):
+        if len(state.errors) > book.evidence.errors + (state.state is State.FAILED) and not self._is_wrong(book):
             self.say("an error that was none", f"{writer}: {book.id}: {[error.text for error in state.errors]}")
         if not self._has_reason(book, state, fence):
             self.say("a state without its reason", f"{writer}: {book.id} becomes {state.state}: {state.cause}")
 
+    def _is_wrong(self, book: TaskBook) -> bool:
+        """It asks for what cannot be meant: its runs end before there is a process."""
+        return self._tasks[book.id].asks.is_wrong
+
     def _has_reason(self, book: TaskBook, state: TaskState, fence: int) -> bool:
-        evidence = book.evidence
+        evidence, asks = book.evidence, self._tasks[book.id].asks
         if state.state is State.FAILED:
-            return evidence.errors >= self._max_errors
+            return evidence.errors >= (asks.max_errors or self._scenario.retry.max_errors) or asks.is_wrong
         verb = _REASONS.get(state.state)
-        if verb is None or verb in evidence.commands or evidence.has_said(verb, fence):
+        outlives = book.owner is not None and self._nodes[book.owner.node].runs_on
+        if verb is None or verb in evidence.commands or evidence.has_said(verb, None if outlives else fence):
             return True
-        if state.state is State.SLEEPING and evidence.errors > 0:
+        if state.state is State.SLEEPING and (evidence.errors > 0 or asks.is_wrong or asks.not_before is not None):
             return True
         return book.state is not None and book.state.state is state.state
 
@@ -233,7 +270,3 @@ _REASONS = {
     State.PAUSED: Verb.PAUSE,
     State.SLEEPING: Verb.SLEEP,
 }
-
-
-def _name(proc: Proc) -> str:
-    return f"{proc.task} run {proc.run} fence {proc.fence} on {proc.machine}"

@@ -182,13 +182,14 @@ class Timer:
 
 
 class Host:
-    """A process with an event loop. boot_offset: what its machine's boot clock shows at time 0."""
+    """A process with an event loop. boot_offset: what its machine's boot clock shows at time 0; rate: how fast it runs.
+    All delays are by that clock."""
 
     #: the host whose code runs now
     current: Host
 
-    def __init__(self, world: World, name: str, boot_offset: float = 0.0) -> None:
-        self.world, self.name, self.boot_offset = world, name, boot_offset
+    def __init__(self, world: World, name: str, boot_offset: float = 0.0, rate: float = 1.0) -> None:
+        self.world, self.name, self.boot_offset, self.rate = world, name, boot_offset, rate
         self.alive = True
         self.stopped = False
         #: how much later than it should everything happens here: a starved machine
@@ -201,7 +202,7 @@ class Host:
 
     @property
     def boot_s(self) -> float:
-        return self.world.now + self.boot_offset
+        return self.world.now * self.rate + self.boot_offset
 
     def enter(self, action: Action, *args: Any) -> None:
         """The way in for everything from outside."""
@@ -216,7 +217,7 @@ class Host:
 
     def after(self, delay: float, action: Action, *args: Any) -> None:
         lag = self.lag() if self.lag is not None else 0.0
-        self.world.after(delay + lag, self.enter, action, *args)
+        self.world.after((delay + lag) / self.rate, self.enter, action, *args)
 
     def soon(self, action: Action, *args: Any) -> None:
         """As call_soon: from within, or by what is known to be within."""
@@ -242,9 +243,10 @@ class Host:
 
     def bury(self) -> None:
         """Close what never ended. Called when the world has ended."""
-        routines, self.routines = list(self.routines), {}
-        for routine in routines:
-            routine.close()
+        while self.routines:
+            routines, self.routines = list(self.routines), {}
+            for routine in routines:
+                routine.close()
 
     def _turn(self) -> None:
         former, Host.current = getattr(Host, "current", self), self
@@ -322,8 +324,8 @@ class Shim:
             try:
                 results.append(await future)
             except (Exception, asyncio.CancelledError) as error:
-                if not return_exceptions:
-                    raise
+                if not return_exceptions or not future.done():
+                    raise  # not done: whoever waits is cancelled, and not what it waits for
                 results.append(error)
         return results
 

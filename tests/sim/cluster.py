@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 
@@ -18,9 +19,13 @@ from .checkers import CLIENT, Checkers
 from .clock import Host, World
 from .fake_etcd import FakeEtcd, Granted
 from .kernel import Act, Proc
-from .machine import EPOCH, Machine, Surroundings
+from .machine import Machine, Surroundings
 from .network import Weather
-from .scenario import NAMESPACE, CommandPlan, Fault, Scenario, TaskPlan
+from .promises import Promises
+from .scenario import EPOCH, NAMESPACE, CommandPlan, Fault, Scenario, TaskPlan
+
+#: faults of single processes, which cannot befall them while their machine stands still
+ON_THE_MACHINE = ("kill_supervisor", "kill_both", "stop_supervisor", "kill_zygote", "stop_zygote")
 
 
 class Cluster(Surroundings):
@@ -32,12 +37,12 @@ class Cluster(Surroundings):
         self.world = World()
         self.etcd = FakeEtcd(self.world, random.Random(self.rng.random()), NAMESPACE)
         self._trace = trace
-        capacities = {plan.name: plan.capacity or None for plan in scenario.nodes}
-        self.checks = Checkers(self.etcd.layout, lambda: self.world.now, capacities, scenario.retry.max_errors)
+        self.checks = Checkers(self.etcd.layout, lambda: self.world.now, scenario)
         self.etcd.on_txn = self.checks.wrote
         self.etcd.on_revision = self._revision
         self.etcd.on_lease_end = self._lease_ends
         self.machines = {plan.name: self._machine(plan.name) for plan in scenario.nodes}
+        self.promises = Promises(self.world, scenario, self.machines, self.checks)
         self._acts = {plan.id: plan.acts for plan in scenario.tasks}
         self.is_healed = False
         #: tasks that nodes tried to claim
@@ -57,6 +62,7 @@ class Cluster(Surroundings):
     def started(self, proc: Proc) -> None:
         self.note(f"{proc.machine}: {proc.task} starts, fence {proc.fence}, attempt {proc.attempt}, {proc.act.kind}")
         self.checks.started(proc)
+        self.promises.started(proc)
 
     def said(self, proc: Proc, said: Said) -> None:
         self.checks.said(proc, said)
@@ -67,6 +73,9 @@ class Cluster(Surroundings):
 
     def zygote_died(self, proc: Proc) -> None:
         self.checks.zygote_died(proc)
+
+    def thawed(self, proc: Proc) -> None:
+        self.checks.thawed(proc)
 
     def start_failed(self, task: str) -> None:
         self.checks.start_failed(task)
@@ -83,6 +92,9 @@ class Cluster(Surroundings):
                 self.checks.tried(node, task_id)
         elif isinstance(command, do.Fork):
             self.checks.ordered(command.task_id)
+            self.promises.ordered(node, command)
+        elif isinstance(command, do.AskStop):
+            self.promises.asked(node, command)
         if self._trace is not None:
             self.note(f"{node} -> {command}")
 
@@ -109,8 +121,10 @@ class Cluster(Surroundings):
             claim_grace_s=scenario.grace_s,
             labels={"zone": plan.label} if plan.label else {},
             retry=scenario.retry,
+            on_etcd_loss="run" if plan.runs_on else "fence",
         )
-        machine = Machine(self.world, self.etcd, self, settings, random.Random(self.rng.random()))
+        rng = random.Random(self.rng.random())
+        machine = Machine(self.world, self.etcd, self, settings, rng, 1.0 + plan.drift)
         machine.link.weather = scenario.weather
         self.world.at(plan.starts_at, machine.start)
         return machine
@@ -150,12 +164,15 @@ class Cluster(Surroundings):
         return self.etcd.txn(CLIENT, txn).succeeded
 
     def submit(self, plan: TaskPlan) -> None:
-        props = {"labels": {"zone": plan.label}} if plan.label else {}
-        txn = submit_txn(self.etcd.layout, NewTask(plan.id, props, plan.handler))
-        if plan.props is not None:
-            put, _ = txn.success
-            txn = txn._replace(success=(put, Put(self.etcd.layout.props(plan.id), plan.props)))
-        self.client(txn)
+        props = plan.asks.props() | ({"labels": {"zone": plan.label}} if plan.label else {})
+        if plan.asks.is_wrong or plan.props is not None:
+            # no client of ours would submit these
+            named = {} if plan.handler is None else {"handler": plan.handler}
+            put, _ = submit_txn(self.etcd.layout, NewTask(plan.id)).success
+            text = json.dumps(props | named) if plan.props is None else plan.props
+            self.client(Txn((), (put, Put(self.etcd.layout.props(plan.id), text))))
+        else:
+            self.client(submit_txn(self.etcd.layout, NewTask(plan.id, props, plan.handler)))
 
     def carry_out(self, plan: CommandPlan) -> None:
         self._command_node(plan) if plan.is_node else self._command_task(plan)
@@ -184,6 +201,7 @@ class Cluster(Surroundings):
             until = EPOCH + self.world.now + float(plan.parameter) if verb is Verb.SLEEP else None
             text = format_message(Message(verb, until=until))
         if self.client(Txn((exists(layout.task(task_id)),), (Put(layout.commands(task_id), text),))):
+            evidence.last_command = plan.verb
             if plan.verb != "garbage":
                 evidence.commands[Verb(plan.verb)] = None
             self.note(f"client commands {task_id}: {text}")
@@ -195,6 +213,8 @@ class Cluster(Surroundings):
         if self.is_healed:
             return
         self.note(f"fault: {fault}")
+        if self.machines[fault.node].paused and fault.kind in ON_THE_MACHINE:
+            return
         machine, world = self.machines[fault.node], self.world
         end = self.world.now + fault.for_s
         match fault.kind:
@@ -228,6 +248,12 @@ class Cluster(Surroundings):
                     machine.zygote.kill()
             case "stop_zygote":
                 self._stop_zygote(machine, end)
+            case "pause":
+                if machine.can_pause():
+                    machine.pause()
+                    world.at(end, machine.resume)
+            case "lag":
+                machine.link.fall_behind(end)
             case "power_off":
                 machine.power_off()
                 world.at(end, machine.power_on)
@@ -253,6 +279,8 @@ class Cluster(Surroundings):
         if not self.etcd.has_leader:
             self._elect()
         for machine in self.machines.values():
+            machine.resume()
+            machine.link.catch_up()
             machine.link.heal()
             machine.link.weather = Weather(lag_s=0.01)
             machine.cannot_fork = machine.cannot_start = False

@@ -15,6 +15,12 @@ from mpfora.states import Message, Verb
 
 from .clock import World
 
+#: bytes: of one that behaves, and of one that does not
+SMALL, BIG = 10_000_000, 1_000_000_000
+#: after its machine has stood still: until its zygote is scheduled, and until a tree that is killed is dead
+SCHEDULED_S = 0.02
+INSTANT_S = SCHEDULED_S + 0.21
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
@@ -24,6 +30,8 @@ class Act:
                 "start_error", "sleep", "pause", "release", "kill", "kill_zygote" (it takes the zygote down), "forever"
                 (it does not)
     leave_s     how long it takes to leave when it is asked to; None: it does not
+    answer      what it says then: "" what it was asked for, else as `kind`, or another verb's name
+    hangs_s     from then on it shows no sign of life; swells_s: from then on it takes more memory than it may
     saves_s     it saves a checkpoint so often
     dies_s      from SIGKILL to the death of the leader; strays_s: from there to the death of its tree
     dump_s      from the order to write its stacks to having done it; None: it cannot
@@ -32,6 +40,9 @@ class Act:
     kind: str = "result"
     after_s: float = 1.0
     leave_s: float | None = 0.05
+    answer: str = ""
+    hangs_s: float | None = None
+    swells_s: float | None = None
     saves_s: float | None = None
     dies_s: float = 0.002
     strays_s: float = 0.0
@@ -49,7 +60,12 @@ _SAYS: dict[str, Callable[[Proc], Said]] = {
     "pause": lambda proc: SaidMessage(Message.pause()),
     "release": lambda proc: SaidMessage(Message.release().with_checkpoint(proc.checkpoint())),
     "kill": lambda proc: SaidMessage(Message.kill()),
+    "complete": lambda proc: SaidMessage(Message(Verb.COMPLETE)),
+    "checkpoint": lambda proc: SaidMessage(Message(Verb.CHECKPOINT)),
+    "run": lambda proc: SaidMessage(Message.run()),
 }
+#: what may be answered to a command; "bad_message" is not valid
+ANSWERS = ("pause", "sleep", "release", "result", "complete", "kill", "raise", "bad_message", "checkpoint", "run")
 
 
 class Spy:
@@ -63,10 +79,16 @@ class Spy:
 
 @dataclass(eq=False, slots=True)
 class Proc:
-    """wall: the machine's wall clock. on_exit is called twice: when the leader is dead, and when its tree is.
-    on_save: (run, checkpoint). exit_code and signal as wait would tell them."""
+    """later: a delay by the machine, whose processes stand still while it does. wall: its wall clock. on_exit is called
+    twice: when the leader is dead, and when its tree is. on_save: (run, checkpoint). exit_code and signal as wait would
+    tell them.
+
+    outlives: it may go on when its claim has ended
+    frozen: its machine stands still; thawed_at: when it went on; lapsed: its claim ended while it was frozen
+    """
 
     world: World
+    later: Callable[..., None]
     spy: Spy
     machine: str
     task: str
@@ -74,6 +96,9 @@ class Proc:
     fence: int
     attempt: int
     act: Act
+    stall_timeout_s: float | None
+    memory_limit: int | None
+    outlives: bool
     wall: Callable[[], float]
     on_exit: Callable[[Proc], None]
     on_save: Callable[[Proc, str], None]
@@ -89,14 +114,48 @@ class Proc:
     saves: int = 0
     dump_size: int = 0
     dead_at: float = field(default=0.0)
+    frozen: bool = False
+    thawed_at: float = -1.0
+    lapsed: bool = False
 
     def start(self) -> None:
         self.started_at = self.world.now
         self.spy.started(self)
         if self.act.kind != "forever":
-            self.world.after(self.act.after_s, self._end_by_itself)
+            self.later(self.act.after_s, self._end_by_itself)
         if self.act.saves_s is not None:
-            self.world.after(self.act.saves_s, self._save)
+            self.later(self.act.saves_s, self._save)
+
+    # -- what can be seen of it ---------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return f"{self.task} run {self.run} fence {self.fence} on {self.machine}"
+
+    @property
+    def age(self) -> float:
+        return self.world.now - self.started_at
+
+    @property
+    def life(self) -> float:
+        """Changes as long as it shows signs of life."""
+        return self.age if self.act.hangs_s is None else min(self.age, self.act.hangs_s)
+
+    @property
+    def memory(self) -> int:
+        return BIG if self.act.swells_s is not None and self.age >= self.act.swells_s else SMALL
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether it does anything, or could: it does not while its machine stands still, and for the instant after
+        that the zygote needs to look at the clock and to kill, nobody can help it."""
+        return not self.frozen and self.world.now >= self.thawed_at + INSTANT_S
+
+    def is_over_its_limits(self) -> bool:
+        """Whether it deserves to be killed for itself."""
+        hangs, stall_s = self.act.hangs_s, self.stall_timeout_s
+        is_hung = hangs is not None and stall_s is not None and self.age > hangs + 0.7 * stall_s
+        return is_hung or (self.memory_limit is not None and self.memory > self.memory_limit)
 
     # -- what is done to it -------------------------------------------------------------------------------------------
 
@@ -104,7 +163,7 @@ class Proc:
         """A Stop frame arrived."""
         if self.asked is None and self.act.leave_s is not None and not self.leader_dead:
             self.asked = message
-            self.world.after(self.act.leave_s, self._leave)
+            self.later(self.act.leave_s, self._leave)
 
     def ask_checkpoint(self) -> None:
         if not self.leader_dead:
@@ -112,12 +171,12 @@ class Proc:
 
     def dump(self) -> None:
         if self.act.dump_s is not None:
-            self.world.after(self.act.dump_s, self._write_stacks)
+            self.later(self.act.dump_s, self._write_stacks)
 
     def sigkill(self) -> None:
         if not self.killed:
             self.killed = True
-            self.world.after(self.act.dies_s, self._leader_dies, None, 9)
+            self.later(self.act.dies_s, self._leader_dies, None, 9)
 
     def power_off(self) -> None:
         """The machine is gone, and it with it."""
@@ -134,7 +193,7 @@ class Proc:
         if not self.leader_dead:
             self._save_once()
             assert self.act.saves_s is not None
-            self.world.after(self.act.saves_s, self._save)
+            self.later(self.act.saves_s, self._save)
 
     def _save_once(self) -> None:
         self.on_save(self, self.checkpoint())
@@ -146,7 +205,10 @@ class Proc:
     def _leave(self) -> None:
         if self.leader_dead or self.asked is None:
             return
-        self._say(SaidMessage(self.asked.with_checkpoint(self.checkpoint())))
+        if self.act.answer:
+            self._say(_SAYS[self.act.answer](self))
+        else:
+            self._say(SaidMessage(self.asked.with_checkpoint(self.checkpoint())))
         self._leader_dies(0, None)
 
     def _end_by_itself(self) -> None:
@@ -171,7 +233,7 @@ class Proc:
         self.leader_dead = True
         self.exit_code, self.signal = exit_code, signal
         self.on_exit(self)
-        self.world.after(self.act.strays_s, self._tree_dies)
+        self.later(self.act.strays_s, self._tree_dies)
 
     def _tree_dies(self) -> None:
         if self.dead:
@@ -184,11 +246,15 @@ class Proc:
 def draw_act(rng: random.Random, kind: str, *, stop_timeout_s: float) -> Act:
     """A run of this kind, cooperative or not."""
     obeys = rng.random() < 0.75
+    answers = obeys and rng.random() < 0.15
     leave = rng.choice((0.0, 0.01, 0.2, 0.6 * stop_timeout_s)) if obeys else None
     return Act(
         kind=kind,
         after_s=rng.choice((0.0, 0.05, 0.5, 2.0, 8.0)) * (0.5 + rng.random()),
         leave_s=leave,
+        answer=rng.choice(ANSWERS) if answers else "",
+        hangs_s=rng.uniform(0.0, 3.0) if rng.random() < 0.3 else None,
+        swells_s=rng.uniform(0.0, 3.0) if rng.random() < 0.2 else None,
         saves_s=rng.choice((None, None, None, 0.3, 2.0)),
         dies_s=rng.choice((0.0005, 0.002, 0.02, 0.1)),
         strays_s=rng.choice((0.0, 0.0, 0.005, 0.1)),

@@ -30,9 +30,11 @@ def _unsettled_task(cluster: Cluster, book: TaskBook) -> str:
         return f"is not claimed, though {able} could" if able else ""
     if book.command:
         return "has a command that is not answered"
+    if book.evidence.last_command == "kill":
+        return "was to be killed"
     if book.owner.node not in cluster.machines:
         return "is owned by nobody who lives"
-    procs = [proc for proc in cluster.checks.live.get(book.id, ()) if proc.fence == book.owner.fence]
+    procs = [proc for proc in cluster.checks.live.get(book.id, ()) if _is_of(proc, book)]
     if book.resting:
         assert book.state is not None
         machine = cluster.machines[book.owner.node]
@@ -43,11 +45,20 @@ def _unsettled_task(cluster: Cluster, book: TaskBook) -> str:
     return ""
 
 
+def _is_of(proc: Proc, book: TaskBook) -> bool:
+    """Whether a process is that of the claim. One that has outlived its own claim has an older fence."""
+    owner = book.owner
+    if owner is None or proc.machine != owner.node:
+        return False
+    return proc.fence == owner.fence or (proc.outlives and proc.fence < owner.fence)
+
+
 def _stray_process(cluster: Cluster) -> str:
     for procs in cluster.checks.live.values():
         for proc in procs:
-            owner = cluster.checks.books.task(proc.task).owner
-            if owner is None or owner.fence != proc.fence:
+            book = cluster.checks.books.task(proc.task)
+            owner = book.owner
+            if not _is_of(proc, book):
                 return f"{proc.task} runs on {proc.machine} with fence {proc.fence}, and its owner is {owner}"
     return ""
 

@@ -25,17 +25,19 @@ from mpfora.supervisor.store_coordinator import StoreCoordinator
 
 from .clock import Host, World
 from .fake_etcd import FakeEtcd
-from .kernel import Act, Proc, Spy
+from .kernel import INSTANT_S, SCHEDULED_S, Act, Proc, Spy
 from .network import Link
+from .scenario import EPOCH
 from .store import SimStore
 from .zygotes import ZygoteEnd, ZygoteProcess
 
-#: wall time at the world's time 0
-EPOCH = 1_800_000_000.0
 #: timers of an event loop are a little late
 TIMER_LATE_S = 0.0005
 #: that many wakings in a row by the core's own timer, without an event, within a second
 SPIN = 200
+#: told to leave; and at its start: etcd is not reachable, its name is taken, no zygote. Nothing else is drawn that
+#: should end a supervisor
+EXPECTED_EXITS = (0, 3, 4, 5)
 #: after an exit with an error a service manager starts a supervisor again
 RESTART_S = 1.0
 
@@ -58,6 +60,7 @@ class Surroundings(Spy):
     def command(self, node: str, command: do.Command) -> None: ...
     def event(self, node: str, event: ev.Event) -> None: ...
     def start_failed(self, task: str) -> None: ...
+    def thawed(self, proc: Proc) -> None: ...
     def fault(self, text: str) -> None: ...
     def note(self, text: str) -> None: ...
 
@@ -67,7 +70,7 @@ class Supervisor:
 
     def __init__(self, machine: Machine, number: int) -> None:
         self._machine = machine
-        self.host = Host(machine.world, f"{machine.name}#{number}", machine.boot_offset)
+        self.host = Host(machine.world, f"{machine.name}#{number}", machine.boot_offset, machine.rate)
         self.host.lag = machine.timer_lag
         self._inbox: deque[ev.Event] = deque()
         self._is_draining = self._watching = self.exiting = False
@@ -169,18 +172,29 @@ class Supervisor:
 
 
 class Machine:
-    """Made by the runner. `supervisor` is None while none runs."""
+    """Made by the runner. `supervisor` is None while none runs. rate: of its boot clock, beside etcd's."""
 
     def __init__(
-        self, world: World, etcd: FakeEtcd, around: Surroundings, settings: Settings, rng: random.Random
+        self,
+        world: World,
+        etcd: FakeEtcd,
+        around: Surroundings,
+        settings: Settings,
+        rng: random.Random,
+        rate: float = 1.0,
     ) -> None:
         self.world, self.etcd, self.around, self.settings, self.rng = world, etcd, around, settings, rng
+        self.rate = rate
         self.name = settings.name
         self.link = Link(world, etcd, random.Random(rng.random()), self.name)
         self.boot_offset = rng.random() * 100_000
         self._wall_offset = EPOCH + rng.uniform(-0.5, 0.5)
         self.supervisor: Supervisor | None = None
         self.is_on = True
+        #: it stands still, all its processes with it, as a virtual machine may; what would have happened meanwhile
+        self.paused = False
+        self._missed: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._starts_late = False
         #: how late timers are, at most: a busy machine
         self.late_s = 0.0
         #: zygotes cannot be started, forks fail
@@ -194,7 +208,7 @@ class Machine:
 
     @property
     def boot_ns(self) -> int:
-        return int((self.world.now + self.boot_offset) * 1e9)
+        return int((self.world.now * self.rate + self.boot_offset) * 1e9)
 
     def wall_s(self) -> float:
         return self.world.now + self._wall_offset
@@ -217,6 +231,9 @@ class Machine:
         """Start a supervisor, unless one runs or the machine is off."""
         if self.supervisor is not None or not self.is_on:
             return
+        if self.paused:
+            self._starts_late = True
+            return
         self._starts += 1
         self.around.note(f"{self.name}: supervisor starts")
         self.supervisor = Supervisor(self, self._starts)
@@ -232,6 +249,8 @@ class Machine:
         if supervisor is not self.supervisor:
             return
         self.around.note(f"{self.name}: supervisor exited with {code}")
+        if code not in EXPECTED_EXITS:
+            self.around.fault(f"{self.name}: its supervisor exits with code {code}")
         self._end_supervisor()
         if code or self.always_up:
             self.world.after(RESTART_S, self.start)
@@ -247,7 +266,8 @@ class Machine:
     def power_off(self) -> None:
         """The whole machine is gone at once, in one instant."""
         self.around.note(f"{self.name}: machine off")
-        self.is_on = False
+        self.is_on = self.paused = self._starts_late = False
+        self._missed.clear()
         for host in self._hosts:
             host.kill()
         self.supervisor = None
@@ -255,6 +275,55 @@ class Machine:
             zygote.alive = False
             for proc in zygote.procs.values():
                 proc.power_off()
+
+    def later(self, delay: float, action: Callable[..., None], *args: Any) -> None:
+        """For what its processes do."""
+        self.world.after(delay, self._happen, action, args)
+
+    def _happen(self, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if self.paused:
+            self._missed.append((action, args))
+        else:
+            action(*args)
+
+    def can_pause(self) -> bool:
+        """Whether nothing else keeps supervisor or zygote from running: that both are stopped at once, or the zygote
+        after the pause, is outside the promises."""
+        supervisor, zygote = self.supervisor, self.zygote
+        is_stopped = (supervisor is not None and supervisor.host.stopped) or (zygote is not None and zygote.stopped)
+        return self.is_on and not self.paused and not is_stopped
+
+    def pause(self) -> None:
+        """Everything on it stands still; its clocks go on."""
+        self.around.note(f"{self.name}: machine paused")
+        self.paused = True
+        for host in self._hosts:
+            host.stop()
+        for zygote in self._zygotes:
+            zygote.stop()
+            for proc in zygote.procs.values():
+                proc.frozen = True
+
+    def resume(self) -> None:
+        """Children and supervisor may be scheduled before the zygote."""
+        if not self.paused:
+            return
+        self.around.note(f"{self.name}: machine goes on")
+        self.paused = False
+        for zygote in self._zygotes:
+            self.world.after(self.rng.random() * SCHEDULED_S, zygote.go_on)
+            for proc in zygote.procs.values():
+                proc.frozen, proc.thawed_at = False, self.world.now
+                self.world.after(INSTANT_S, self.around.thawed, proc)
+        missed, self._missed = self._missed, []
+        for action, args in missed:
+            action(*args)
+        for host in self._hosts:
+            if host.alive:
+                host.go_on()
+        if self._starts_late:
+            self._starts_late = False
+            self.start()
 
     def power_on(self) -> None:
         self.is_on = True
@@ -287,15 +356,16 @@ class Machine:
     ) -> Proc:
         act = self.around.act_for(order.task, order.attempt)
         return Proc(
-            self.world, self.around, self.name, order.task, order.run, order.fence, order.attempt, act, self.wall_s,
-            on_exit, on_save, on_kill_zygote,
+            self.world, self.later, self.around, self.name, order.task, order.run, order.fence, order.attempt, act,
+            order.stall_timeout_s, order.memory_limit, not self.settings.fences, self.wall_s, on_exit, on_save,
+            on_kill_zygote,
         )  # fmt: skip
 
     def execute_will(self, argv: tuple[list[str], str] | None) -> None:
         if argv is None or not self.is_on:
             return
         (node, lease), _ = argv
-        host = Host(self.world, f"{self.name}/will", self.boot_offset)
+        host = Host(self.world, f"{self.name}/will", self.boot_offset, self.rate)
         self._hosts.append(host)
         self.world.after(0.2, host.enter, self._run_will, host, node, int(lease))
 

@@ -46,6 +46,8 @@ class Link:
         self.world, self.etcd, self._rng, self.machine = world, etcd, rng, machine
         self.weather = Weather()
         self.out = self.back = True
+        #: the member of etcd that its watches are with is behind the others until then
+        self.behind_until = 0.0
         #: asked of each request: whether it is lost, or its reply
         self.lose_request: Callable[[str], bool] = lambda _: False
         self.lose_reply: Callable[[str], bool] = lambda _: False
@@ -55,6 +57,12 @@ class Link:
 
     def heal(self) -> None:
         self.out = self.back = True
+
+    def fall_behind(self, until: float) -> None:
+        self.behind_until = max(self.behind_until, until)
+
+    def catch_up(self) -> None:
+        self.behind_until = 0.0
 
     def call(self, host: Host, what: str, request: Callable[[], Any], timeout_s: float) -> Future:
         """Ask etcd. The answer, what etcd refuses with, or Unreachable after the time-out (or at once)."""

@@ -7,16 +7,28 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mpfora import kv
+from mpfora import kv, task_settings
 from mpfora.child import deadman
 from mpfora.keys import Layout
-from mpfora.supervisor import claiming, effects, holdings, ledger, lifecycle, store_coordinator, transactions, upkeep
+from mpfora.supervisor import (
+    claiming,
+    core,
+    designations,
+    effects,
+    ending,
+    holdings,
+    ledger,
+    lifecycle,
+    store_coordinator,
+    transactions,
+    upkeep,
+)
 from mpfora.supervisor.commands import Release
 from mpfora.supervisor.coordinator import Lost, Update
 from mpfora.supervisor.events import Renewed
 from mpfora.supervisor.slot import Process
 
-from . import zygotes
+from . import machine, scenario, zygotes
 
 Patch = tuple[Any, str, Any]
 
@@ -154,7 +166,113 @@ def no_reconcile() -> list[Patch]:
     ]
 
 
-#: name -> (the fault, the kinds of violation of which one at least must be told, the kind of life that shows it)
+def clocks_beyond_the_bound() -> list[Patch]:
+    """Boot clocks that are slower than the margin allows for. No fault of the code: it is why there is a bound."""
+    return [(scenario, "DRIFTS", (-3.0,))]
+
+
+def deadline_by_a_clock_that_stands_still() -> list[Patch]:
+    """The zygote looks at a clock that stands still while its machine does, as CLOCK_MONOTONIC may."""
+    real_pause, real_resume = machine.Machine.pause, machine.Machine.resume
+    paused_at: dict[machine.Machine, float] = {}
+    lost: dict[machine.Machine, float] = {}
+
+    def pause(self: machine.Machine) -> None:
+        paused_at[self] = self.world.now
+        real_pause(self)
+
+    def resume(self: machine.Machine) -> None:
+        if self.paused:
+            lost[self] = lost.get(self, 0.0) + self.world.now - paused_at[self]
+        real_resume(self)
+
+    def boot_ns(self: machine.Machine) -> int:
+        return int(((self.world.now - lost.get(self, 0.0)) * self.rate + self.boot_offset) * 1e9)
+
+    return [
+        (machine.Machine, "pause", pause),
+        (machine.Machine, "resume", resume),
+        (machine.Machine, "boot_ns", property(boot_ns)),
+    ]
+
+
+def adrift_for_ever() -> list[Patch]:
+    """A process that may outlive its claim goes on although etcd says that the task is another's."""
+
+    def judge(self: holdings.Holdings, slot: Any, task: Any) -> list[Any]:
+        return [] if slot.adrift else real_judge(self, slot, task)
+
+    real_judge = holdings.Holdings._judge
+    return [
+        (holdings.Holdings, "claim_denied", lambda self, task_id: []),
+        (holdings.Holdings, "_judge", judge),
+    ]
+
+
+def suspects_for_ever() -> list[Patch]:
+    """A node that was late once does not tell the others that it is well again."""
+    real = core.Core._members_changed
+
+    def members_changed(self: core.Core, touched: Any, now: Any) -> list[Any]:
+        real(self, touched, now)
+        return []
+
+    return [(core.Core, "_members_changed", members_changed), (upkeep.Upkeep, "_mend_record", lambda self: [])]
+
+
+def settings_of_tasks_ignored() -> list[Patch]:
+    """Every run has its node's settings, whatever its task asks for."""
+    return [(holdings, "read_task_settings", lambda props_json: task_settings.TaskSettings())]
+
+
+def started_before_its_time() -> list[Patch]:
+    """not_before is not looked at."""
+    return [(lifecycle, "_sleep_first", lambda slot, site: [])]
+
+
+def labels_ignored() -> list[Patch]:
+    """A node takes whatever it has a handler for."""
+
+    def fits(member: Any, wants: Any) -> bool:
+        return bool(member.handlers) and wants.handler in (None, *member.handlers)
+
+    return [(core, "fits", fits), (designations, "fits", fits)]
+
+
+def every_look_is_life() -> list[Patch]:
+    """Beats are looked at, and every one counts as new."""
+    real = deadman.Deadman.saw_life
+
+    def saw_life(self: deadman.Deadman, run: int, value: float, now: int) -> None:
+        real(self, run, now, now)
+
+    return [(deadman.Deadman, "saw_life", saw_life)]
+
+
+def memory_unwatched() -> list[Patch]:
+    """Nobody looks at what runs take."""
+    return [(deadman.Deadman, "saw_memory", lambda self, run, size: None)]
+
+
+def asked_and_not_killed() -> list[Patch]:
+    """A run that was asked to stop is waited for, however long it takes."""
+    real = lifecycle._ask
+
+    def ask(slot: Any, site: Any) -> list[Any]:
+        steps = real(slot, site)
+        slot.kill_at_s = None
+        return steps
+
+    return [(lifecycle, "_ask", ask)]
+
+
+def kill_may_be_refused() -> list[Patch]:
+    """A handler that answers a kill with another message gets its way."""
+    return [(ending, "_chosen", lambda message, asked: message)]
+
+
+#: name -> (the fault, the kinds of violation of which one at least must be told, the kind of life, or the probe, that
+#: shows it)
 FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
     fault.__name__: (fault, kinds, profile)
     for fault, kinds, profile in (
@@ -170,6 +288,17 @@ FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
         (forks_when_overdue, ("beyond its lease", "two at once", "started without a claim"), "lease"),
         (release_while_it_lives, ("released alive", "two at once"), "all"),
         (no_reconcile, ("does not settle",), "network"),
+        (clocks_beyond_the_bound, ("beyond its lease",), "lease"),
+        (deadline_by_a_clock_that_stands_still, ("beyond its lease", "two at once"), "pause"),
+        (adrift_for_ever, ("does not settle",), "outage"),
+        (suspects_for_ever, ("does not settle", "not balanced"), "lag"),
+        (settings_of_tasks_ignored, ("wrong settings",), "all"),
+        (started_before_its_time, ("before its time",), "all"),
+        (labels_ignored, ("on the wrong node",), "all"),
+        (every_look_is_life, ("outstays its limits",), "network"),
+        (memory_unwatched, ("outstays its limits",), "network"),
+        (asked_and_not_killed, ("outstays its limits",), "network"),
+        (kill_may_be_refused, ("does not settle",), "a kill is answered with a pause"),
     )
 }
 

@@ -43,8 +43,8 @@ class Tally:
 
 def run_many(seeds: Iterable[int], processes: int | None = None) -> Tally:
     tally = Tally()
-    # not by fork: in a copy of a process that has used gRPC, the collector may wait for ever for a thread of gRPC's that
-    # the copy does not have
+    # not by fork: in a copy of a process that has used gRPC, the collector may wait for ever for a thread of gRPC's
+    # that the copy does not have
     with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
         for verdict in pool.imap(run, seeds, chunksize=8):
             tally.add(verdict)

@@ -58,6 +58,15 @@ PROBES: Mapping[str, Scenario] = {
     ),
     "a task fails by its policy": scenario(1, {"t": (Act("raise", after_s=0.1),)}),
     "a task is killed while it hangs": scenario(1, {"t": (STUBBORN,)}, CommandPlan(2.0, "t", "kill")),
+    "a kill is answered with a pause": scenario(
+        1, {"t": (Act("forever", answer="pause"),)}, CommandPlan(2.0, "t", "kill")
+    ),
+    "a pause is answered with a sleep, a sleep with what is no answer": scenario(
+        1,
+        {"a": (Act("forever", answer="sleep"), FOREVER), "b": (Act("forever", answer="bad_message"), FOREVER)},
+        CommandPlan(2.0, "a", "pause"),
+        CommandPlan(2.0, "b", "sleep", parameter="1.0"),
+    ),
     "a node is drained": scenario(2, {"a": (FOREVER,), "b": (FOREVER,)}, CommandPlan(2.0, "n0", "drain", is_node=True)),
     "tasks move to a node that joins": scenario(
         2, {"a": (FOREVER,), "b": (FOREVER,), "c": (FOREVER,)}, faults=(Fault(0.5, "power_off", "n1", 2.0),)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from mpfora.config import Settings
 from mpfora.retry import Retry
 from mpfora.states import Verb
+from mpfora.units import format_time
 
 from .kernel import Act, draw_act
 from .network import Weather
@@ -15,23 +18,37 @@ from .network import Weather
 #: what befalls a cluster, by the kind of life it has
 PROFILES: Mapping[str, tuple[str, ...]] = {
     "calm": (),
-    "network": ("cut", "cut_out", "cut_back", "leader", "compact", "storm"),
+    "network": ("cut", "cut_out", "cut_back", "leader", "compact", "storm", "lag"),
     "processes": (
         "kill_supervisor", "stop_supervisor", "kill_zygote", "stop_zygote", "power_off", "shut_down", "hurry",
-        "no_forks", "no_zygotes", "busy", "kill_both",
+        "no_forks", "no_zygotes", "busy", "kill_both", "pause",
     ),
+    # machines that stand still, and a network that tells them late what they missed
+    "pause": ("pause", "pause", "pause", "cut", "lag"),
+    # members of etcd that are behind, and nodes that hear of them what was long ago
+    "lag": ("lag", "lag", "compact", "kill_supervisor"),
+    # tasks that may outlive their claims, and reasons to
+    "outage": ("cut", "cut_out", "cut_back", "leader", "cut", "stop_supervisor", "kill_supervisor", "lag", "shut_down"),
     # what etcd itself does to a cluster on a good network
     "store": ("revoke", "revoke", "revoke", "compact", "leader", "kill_supervisor"),
     # what tries the lease's arithmetic: handlers that do not obey, and nodes that cannot renew
     "lease": ("cut", "cut_out", "cut_back", "stop_supervisor", "leader", "cut", "stop_supervisor"),
     "all": (
         "cut", "cut_out", "cut_back", "leader", "compact", "storm", "kill_supervisor", "stop_supervisor", "kill_zygote",
-        "stop_zygote", "power_off", "shut_down", "hurry", "no_forks", "no_zygotes", "busy", "kill_both",
+        "stop_zygote", "power_off", "shut_down", "hurry", "no_forks", "no_zygotes", "busy", "kill_both", "pause", "lag",
     ),
 }  # fmt: skip
-_WEIGHTS = {"calm": 2, "network": 4, "processes": 5, "store": 2, "lease": 3, "all": 6}
+_WEIGHTS = {
+    "calm": 2, "network": 4, "processes": 5, "pause": 2, "lag": 1, "outage": 2, "store": 2, "lease": 3, "all": 6,
+}  # fmt: skip
 
 NAMESPACE = "sim"
+#: wall time at the world's time 0
+EPOCH = 1_800_000_000.0
+#: how fast clocks run beside etcd's, in parts of the most that the margin allows for (see docs/guarantees.md)
+DRIFTS = (0.0, 0.0, 0.001, -0.001, 0.5, -0.5, 1.0, -1.0)
+#: of the margin, what it takes to kill a tree
+KILLING_S = 0.25
 _LABELS = ("", "", "", "a", "b")
 _TASK_VERBS = (
     "pause", "run", "kill", "release", "checkpoint", "sleep", "complete", "delete", "garbage", "pause", "run",
@@ -40,16 +57,50 @@ _TASK_VERBS = (
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
+    """drift: by how much its boot clock is too fast. runs_on: its tasks outlive the loss of etcd."""
+
     name: str
     capacity: int
     label: str = ""
     handlers: tuple[str, ...] = ("work",)
     starts_at: float = 0.0
+    drift: float = 0.0
+    runs_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What a task's props ask for; None: nothing. max_errors is its retry policy's; not_before in the world's time.
+    is_wrong: besides, something that cannot be meant."""
+
+    stop_timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    stall_by: str | None = None
+    memory_limit: int | None = None
+    max_errors: int | None = None
+    not_before: float | None = None
+    is_wrong: bool = False
+
+    def props(self) -> dict[str, Any]:
+        retry = None if self.max_errors is None else {"max_errors": self.max_errors, "delay": 0.1, "max_delay": "1s"}
+        asked = {
+            "stop_timeout": "soon" if self.is_wrong else self.stop_timeout_s,
+            "stall_timeout": None if self.stall_timeout_s is None else f"{self.stall_timeout_s * 1000:g}ms",
+            "stall_by": self.stall_by,
+            "memory_limit": self.memory_limit,
+            "retry": retry,
+            "not_before": None if self.not_before is None else format_time(EPOCH + self.not_before),
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+NOTHING = Asks()
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """acts: what its first, second ... run does; the last one holds for all further ones."""
+    """acts: what its first, second ... run does; the last one holds for all further ones. props: instead of what it
+    asks, as they stand in the store."""
 
     id: str
     at: float
@@ -57,6 +108,7 @@ class TaskPlan:
     handler: str | None = None
     label: str = ""
     props: str | None = None
+    asks: Asks = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +174,7 @@ class Drawer:
         ttl_s = rng.choice((3.0, 5.0, 15.0, 15.0) if profile == "lease" else (3.0, 3.0, 5.0, 10.0, 15.0))
         stop_timeout_s = rng.choice((2.0, 5.0, 5.0) if profile == "lease" else (0.5, 2.0, 5.0))
         safety_s = rng.uniform(8.0, 25.0)
-        nodes = self._nodes()
+        nodes = self._nodes(profile, ttl_s)
         if profile == "lease":
             safety_s += ttl_s
         tasks = self._tasks(nodes, safety_s, stop_timeout_s, profile)
@@ -144,8 +196,11 @@ class Drawer:
             unfreezes=rng.random() < 0.8,
         )
 
-    def _nodes(self) -> tuple[NodePlan, ...]:
+    def _nodes(self, profile: str, ttl_s: float) -> tuple[NodePlan, ...]:
         rng = self.rng
+        drifts = profile == "lease" or (profile != "calm" and rng.random() < 0.3)
+        outlive = profile == "outage" or (profile in ("network", "all") and rng.random() < 0.1)
+        outliving = (True,) if rng.random() < 0.7 else (True, False)
         count = rng.choice((1, 2, 2, 3, 3, 4, 5, 6))
         alike = rng.random() < 0.5
         capacity = rng.choice((0, 1, 2, 3, 5, 8))
@@ -156,7 +211,9 @@ class Drawer:
             label = "" if alike else rng.choice(_LABELS)
             handlers = ("work", "other") if not alike and rng.random() < 0.3 else ("work",)
             starts = 0.0 if rng.random() < 0.7 else rng.uniform(0, 8)
-            plans.append(NodePlan(f"n{index}", capacity, label, handlers, starts))
+            drift = rng.choice(DRIFTS) * most_drift(ttl_s) if drifts else 0.0
+            runs_on = outlive and rng.choice(outliving)
+            plans.append(NodePlan(f"n{index}", capacity, label, handlers, starts, drift, runs_on))
         return tuple(plans)
 
     def _tasks(
@@ -173,8 +230,22 @@ class Drawer:
             handler = rng.choice((None, "work", "other")) if rich else None
             label = rng.choice(_LABELS) if any(node.label for node in nodes) else ""
             props = rng.choice(("{no json", "[1]", "null")) if rng.random() < 0.02 else None
-            plans.append(TaskPlan(f"t{index}", at, acts, handler, label, props))
+            may_ask = profile != "calm" and props is None
+            asks = self._asks(at, safety_s) if may_ask and rng.random() < 0.3 else NOTHING
+            plans.append(TaskPlan(f"t{index}", at, acts, handler, label, props, asks))
         return tuple(plans)
+
+    def _asks(self, at: float, safety_s: float) -> Asks:
+        rng = self.rng
+        return Asks(
+            stop_timeout_s=rng.choice((None, 0.2, 1.0, 4.0)),
+            stall_timeout_s=rng.choice((None, None, 0.3, 2.0)),
+            stall_by=rng.choice((None, "beats", "cpu")),
+            memory_limit=rng.choice((None, None, 100_000_000)),
+            max_errors=rng.choice((None, None, 1, 2)),
+            not_before=at + rng.uniform(-1.0, 0.3 * safety_s) if rng.random() < 0.2 else None,
+            is_wrong=rng.random() < 0.05,
+        )
 
     def _acts(self, stop_timeout_s: float, profile: str) -> tuple[Act, ...]:
         rng = self.rng
@@ -194,7 +265,9 @@ class Drawer:
 
     def _weather(self, profile: str) -> Weather:
         rng = self.rng
-        if profile in ("calm", "processes", "store"):
+        if profile in ("pause", "outage"):
+            return Weather(delay_s=rng.choice((0.001, 0.05)), slow=rng.choice((0.0, 0.5)), slow_s=2.0)
+        if profile in ("calm", "processes", "store", "lag"):
             return Weather(lag_s=rng.choice((0.001, 0.02, 0.1)))
         if profile == "lease":
             return Weather(slow=rng.choice((0.0, 0.5)), slow_s=3.0)
@@ -233,10 +306,16 @@ class Drawer:
         for _ in range(rng.choice((1, 2, 3, 5, 8))):
             kind = rng.choice(kinds)
             at = rng.uniform(0.5, safety_s)
-            spans = (0.8, 1.2, 1.6) if profile == "lease" else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
+            spans = (0.8, 1.2, 1.6) if profile in ("lease", "outage", "pause") else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
             for_s = rng.choice(spans) * ttl_s * (0.5 + rng.random())
             faults.append(Fault(at, kind, rng.choice(nodes).name, min(for_s, 25.0)))
         return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def most_drift(ttl_s: float) -> float:
+    """By how much a clock may be too fast or slow for its deadline to be kept all the same."""
+    margin_s = Settings(lease_ttl_s=ttl_s).margin_s
+    return 1 - (ttl_s - margin_s) / (ttl_s - KILLING_S)
 
 
 def draw(seed: int, profile: str | None = None) -> Scenario:

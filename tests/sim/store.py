@@ -62,11 +62,11 @@ class SimStore:
             stream.close()
 
     async def _ask_twice(self, what: str, request: Any, timeout_s: float) -> Any:
-        ends = self._host.world.now + timeout_s
+        ends = self._host.boot_s + timeout_s
         try:
             return await self._call(what, request, timeout_s)
         except Unreachable:
-            left = ends - self._host.world.now
+            left = ends - self._host.boot_s
             if left <= 0:
                 raise
         return await self._call(what, request, left)
@@ -139,7 +139,8 @@ class Stream:
         if not (link.back and link.etcd.has_leader):
             self._break()
             return
-        self._last_at = max(self._last_at, link.world.now + link.delay() + link.watch_lag())
+        at = max(link.world.now, link.behind_until) + link.delay() + link.watch_lag()
+        self._last_at = max(self._last_at, at)
         link.world.at(self._last_at, self._deliver, revision, self._turn)
 
     def _deliver(self, revision: Revision, turn: int) -> None:

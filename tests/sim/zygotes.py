@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: of a frame
 FRAME_S = 0.0002
 PING_EVERY_S, PING_S, CLOSE_S = 1.0, 5.0, 5.0
+#: between two looks at what the runs take of memory
+SCAN_NS = 500_000_000
 
 
 class ZygoteProcess:
@@ -55,6 +57,8 @@ class ZygoteProcess:
         self.will: Any = None
         self.alive, self.stopped = True, False
         self._timer_at: float | None = None
+        #: when the runs' beats are looked at next, and their memory
+        self._beats_at = self._scan_at = 0
 
     # -- what reaches it ----------------------------------------------------------------------------------------------
 
@@ -95,8 +99,7 @@ class ZygoteProcess:
         while self._inbox:
             self._take(self._inbox.popleft(), now)
         self._reap()
-        for run in self._deadman.dumping():
-            self._deadman.saw_dump(run, self.procs[run].dump_size, now)
+        self._look(now)
         self._carry_out(now)
         if self._leaving and not self.procs:
             self._exit()
@@ -104,14 +107,38 @@ class ZygoteProcess:
         self._set_timer(now)
 
     def _set_timer(self, now: int) -> None:
-        at = self._deadman.wake_at(now)
+        times = [self._deadman.wake_at(now), self._next_look()]
+        at = min((time for time in times if time is not None), default=None)
         if at is None:
             return
-        due = self._world.now + (at - now) / 1e9
+        due = self._world.now + (at - now) / 1e9 / self._machine.rate
         if self._timer_at is None or due < self._timer_at or self._timer_at <= self._world.now:
             self._timer_at = due
-            # a nanosecond later, so that rounding does not wake it too early for ever
-            self._world.at(due + 1e-9, self._tick, due)
+            # a little later, so that rounding does not wake it too early for ever
+            self._world.at(due + 2e-9, self._tick, due)
+
+    def _next_look(self) -> int | None:
+        times = [self._beats_at] if self._look_every_ns() is not None else []
+        times += [self._scan_at] if self._deadman.has_memory_limits else []
+        return min(times, default=None)
+
+    def _look_every_ns(self) -> int | None:
+        every = [self._deadman.look_every_ns(by) for by in ("beats", "cpu")]
+        return min((ns for ns in every if ns is not None), default=None)
+
+    def _look(self, now: int) -> None:
+        """As the zygote's Watch; beats and CPU time are one and the same here."""
+        for run in self._deadman.dumping():
+            self._deadman.saw_dump(run, self.procs[run].dump_size, now)
+        if now >= self._beats_at and (every := self._look_every_ns()) is not None:
+            self._beats_at = now + every
+            for by in ("beats", "cpu"):
+                for run in self._deadman.runs_to_look_at(by):
+                    self._deadman.saw_life(run, self.procs[run].life, now)
+        if now >= self._scan_at and self._deadman.has_memory_limits:
+            self._scan_at = now + SCAN_NS
+            for run in self._deadman.memory_limits():
+                self._deadman.saw_memory(run, self.procs[run].memory)
 
     def _tick(self, due: float) -> None:
         if self._timer_at == due:
