@@ -286,7 +286,7 @@ class _Output:
         while (left := ends - time.monotonic()) > 0 and poller.poll(left * 1000) and self.take(stream):
             pass
         if self._line:
-            self._hand_on(self._line)
+            _hand_on([self._line])
 
     def tail(self) -> str:
         return self._tail.decode(errors="replace")
@@ -294,13 +294,15 @@ class _Output:
     def _add(self, data: bytes) -> None:
         self._tail = (self._tail + data)[-self._tail_bytes :] if self._tail_bytes else b""
         *lines, self._line = (self._line + data).split(b"\n")
-        for line in lines:
-            self._hand_on(line)
         while len(self._line) > _LINE_BYTES:
-            self._hand_on(self._line[:_LINE_BYTES])
+            lines.append(self._line[:_LINE_BYTES])
             self._line = self._line[_LINE_BYTES:]
+        if lines:
+            _hand_on(lines)
         last = next((line for line in reversed(lines) if line.strip()), None)
         self._ctx.beat(note=None if last is None else last.decode(errors="replace").strip())
 
-    def _hand_on(self, line: bytes) -> None:
-        print(line.decode(errors="replace"), flush=True)
+
+def _hand_on(lines: list[bytes]) -> None:
+    """To the node's log, many at a time: a program may print faster than one call for each."""
+    print(b"\n".join(lines).decode(errors="replace"), flush=True)

@@ -211,5 +211,5 @@ def _make_alone(name: str, value: object, what: str) -> None:
         Retry(**{name: value})  # type: ignore[arg-type]
     except ValueError as error:
         problem = str(error).partition(": ")[2] or str(error)
-        is_told = not isinstance(value, str | int | float) or repr(value) in problem
+        is_told = not isinstance(value, str | int | float) or repr(value) in problem.split()
         raise ValueError(f"{what}.{name}: {problem if is_told else f'{value!r:.80}: {problem}'}") from None

@@ -164,10 +164,28 @@ def test_koalemos_tells_what_did_not_complete(environment: dict[str, str]) -> No
     ]
     done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "bad: failed: " in done.stdout
+    assert "bad: failed: mpfora.koalemos.ExitError: sh: exit code 3" in done.stdout
     again = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
     assert again.returncode == 1
     assert "submit.py: task 'bad': the state of a finished task of this id exists already; replace it" in again.stderr
+
+
+def test_koalemos_says_what_nobody_runs_while_it_waits(environment: dict[str, str]) -> None:
+    command = [sys.executable, "koalemos/submit.py", "--id", "odd", "--label", "gpu=yes", "--wait", "--", "true"]
+    waiting = subprocess.Popen(command, cwd=EXAMPLES, env=environment, stderr=subprocess.PIPE, text=True)
+    assert waiting.stderr is not None
+    with waiting.stderr:
+        said = waiting.stderr.readline()
+    waiting.kill()
+    waiting.wait()
+    assert said.startswith("odd: not started: no live node with its handler has its labels gpu=yes"), said
+
+
+def test_koalemos_refuses_what_cannot_be_meant(environment: dict[str, str]) -> None:
+    command = [sys.executable, "koalemos/submit.py", "--retries", "0", "--", "true"]
+    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "props.retry.max_errors: 0: a whole number from 1" in done.stderr
 
 
 def test_every_example_stands_in_the_list() -> None:

@@ -20,7 +20,10 @@ from typing import Any
 from mpfora import Client
 from mpfora.client import TaskInfo
 from mpfora.embedded import acquire
-from mpfora.errors import MpforaError
+from mpfora.errors import MpforaError, WaitTimeout
+
+#: after so long it is said what nobody runs, of so many tasks at most
+PATIENCE_S, TOLD = 5.0, 5
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -37,7 +40,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--stdin", metavar="FILE", type=Path, help="what it reads")
     parser.add_argument("--label", metavar="K=V", action="append", default=[], help="only nodes that have it")
     parser.add_argument("--memory-limit", metavar="SIZE", help="like 2GiB, of its whole process tree")
-    parser.add_argument("--retries", metavar="N", type=int, help="so many errors make it fail")
+    parser.add_argument("--retries", metavar="N", type=int, help="so many errors make it fail (8)")
     parser.add_argument("--replace", action="store_true", help="in the place of a finished task of this name")
     parser.add_argument("--wait", action="store_true", help="until all have finished; exits 1 if one did not complete")
     parser.add_argument("args", nargs="+", metavar="PROGRAM ...", help="after --")
@@ -60,7 +63,7 @@ def props(options: argparse.Namespace, args: list[str]) -> dict[str, Any]:
         "stdin": options.stdin and options.stdin.read_text(),
         "labels": pairs(options.label, "--label"),
         "memory_limit": options.memory_limit,
-        "retry": options.retries and {"max_errors": options.retries},
+        "retry": None if options.retries is None else {"max_errors": options.retries},
     }
     return {name: value for name, value in given.items() if value}
 
@@ -80,8 +83,20 @@ def report(task: TaskInfo) -> bool:
         print(f"{task.id}: completed on {task.node} in {task.result['seconds']:g} s")
         print(task.result["output"], end="")
         return True
-    print(f"{task.id}: {task.state}: {task.errors[-1].text if task.errors else ''}")
+    error = next((error for error in reversed(task.errors) if error.cause), None)  # the last may only say: given up
+    print(f"{task.id}: {task.state}{f': {error.text}' if error else ''}".rstrip())
     return False
+
+
+def wait(ids: list[str], client: Client) -> list[TaskInfo]:
+    """Until all have finished. What no node has taken after a moment is said, with why."""
+    try:
+        return client.wait(ids, timeout=PATIENCE_S)
+    except WaitTimeout as error:
+        for task in map(client.task, error.pending[:TOLD]):
+            if task.state == "pending":
+                print(f"{task.id}: not started: {task.reason}", file=sys.stderr, flush=True)
+    return client.wait(ids)
 
 
 def main(options: argparse.Namespace, client: Client) -> int:
@@ -90,7 +105,7 @@ def main(options: argparse.Namespace, client: Client) -> int:
         client.submit(task_id, wanted, handler=options.handler, replace=options.replace)
         ids.append(task_id)
         print(f"submitted {task_id}", flush=True)
-    completed = [report(task) for task in client.wait(ids)] if options.wait else []
+    completed = [report(task) for task in wait(ids, client)] if options.wait else []
     return 0 if all(completed) else 1
 
 
