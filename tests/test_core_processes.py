@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from core_story import CRASHED, HUNG, LOST, RAISED, RELEASED, RESULT_42, WALL_S, ZYGOTE_GONE, Story, claims, kinds, left
 
@@ -450,6 +452,39 @@ def test_an_end_of_another_kind_makes_up_for_lost_zygotes() -> None:
     assert story.settled() == [story.fork(attempt=3)]
 
 
+def test_a_zygote_that_dies_again_and_again_with_nothing_to_do_is_started_more_and_more_slowly() -> None:
+    story = Story()
+    pauses = []
+    for _ in range(7):
+        story.tell(ev.ZygoteLost("it died"))
+        lost_s = story.boot_s
+        while story.wait(0.1) != [do.StartZygote()]:
+            assert story.boot_s < lost_s + 6
+        pauses.append(round(story.boot_s - lost_s, 1))
+        story.tell(story.zygote_ready())
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    story.hold()
+    lose_zygote(story, "t")
+    story.tell(ev.ZygoteLost("it died"))
+    assert story.wait(AFTER_LOSS_S) == [do.StartZygote()], "the last one had something to do"
+
+
+def test_an_accused_task_for_which_there_was_no_zygote_is_tried_alone_all_the_same() -> None:
+    story = Story()
+    story.hold("a", TaskState(extra={"suspect": {"losses": 2, "ran_s": 1.0, "convictions": 0}}))
+    story.hold("b")
+    lose_zygote(story, "a", "b")
+    story.wait(1)
+    assert running(story) == ["a"]
+    story.exits(replace(ZYGOTE_GONE, made=False), "a")
+    story.tell(ev.ZygoteLost("it died"))
+    story.settled("a")
+    story.wait(AFTER_LOSS_S)
+    story.tell(story.zygote_ready())
+    story.wait(3)
+    assert running(story) == ["a"]
+
+
 def test_no_task_is_claimed_while_there_is_no_zygote() -> None:
     story = Story()
     story.tell(ev.ZygoteLost("it died"))
@@ -495,7 +530,7 @@ def test_an_end_is_said_with_its_cause_and_stack() -> None:
     story.wait(2.5)
     story.exits(HUNG)
     (line,) = [line for line in story.said if line.task_id == "t"]
-    assert line.text.startswith("ended after 2.5 s: stop_timeout: did not stop within stop_timeout: killed")
+    assert line.text.startswith("ended after 2.5 s: stop_timeout: did not stop within its stop_timeout of 10 s: killed")
     assert "where it was:\nFile hung.py, line 1" in line.text
 
 

@@ -158,8 +158,8 @@ class Core:
         return self.session.deadline()
 
     def _zygote_lost(self, event: ev.ZygoteLost, now: ev.Now) -> list[do.Command]:
-        self.holdings.trials.zygote_lost()
-        return self.zygote.lost(event.reason, now.boot_s)
+        had_runs = self.holdings.trials.zygote_lost()
+        return self.zygote.lost(event.reason, now.boot_s, had_runs=had_runs)
 
     def _zygote_failed(self, event: ev.ZygoteFailed, now: ev.Now) -> list[do.Command]:
         if not self.session.joined_once:

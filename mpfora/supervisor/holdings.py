@@ -19,7 +19,7 @@ from mpfora.outcome import Cause, Outcome
 from mpfora.states import State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.answers import ended, not_written, rejected, written
+from mpfora.supervisor.answers import ended, explained, not_written, rejected, written
 from mpfora.supervisor.coordinator import Update, Won
 from mpfora.supervisor.lifecycle import advance, wake_at
 from mpfora.supervisor.mirror import Mirror, TaskView
@@ -284,8 +284,9 @@ class Holdings:
         slot = self._runs.pop(event.run, None)
         if slot is None:
             return []
-        said = _tell(slot, event.outcome, now)
-        ended(slot, event.outcome)
+        outcome = explained(event.outcome, slot.limits)
+        said = _tell(slot, outcome, now)
+        ended(slot, outcome)
         slot.verdict = self._convict(slot, event.outcome, now)
         if event.outcome.cause is Cause.ZYGOTE_LOST:
             slot.not_before_s = now.boot_s + rest_s(slot.verdict.suspicion)
@@ -300,8 +301,9 @@ class Holdings:
             self.trials.ended(slot.task_id)
             return NO_VERDICT
         if not outcome.made:
-            self.trials.ended(slot.task_id)
-            return Verdict(read_suspicion(slot.state))
+            suspicion = read_suspicion(slot.state)
+            self.trials.not_made(slot.task_id, suspicion)
+            return Verdict(suspicion)
         return self.trials.lost(slot.task_id, now.boot_s)
 
     # -- decide ---------------------------------------------------------------------------------------

@@ -195,9 +195,17 @@ class Trials:
             self._judge(now_s)
         return self._verdicts.pop(task_id, NO_VERDICT)
 
-    def zygote_lost(self) -> None:
-        """All ends of that zygote's runs are told."""
+    def not_made(self, task_id: str, suspicion: Suspicion | None) -> None:
+        """There was no zygote to start it: it has not run."""
+        self._runs.pop(task_id, None)
+        if suspicion is not None:
+            self._suspects[task_id] = suspicion
+
+    def zygote_lost(self) -> bool:
+        """All ends of that zygote's runs are told. Returns whether there were any."""
+        had_runs = self._is_dead
         self._runs, self._verdicts, self._is_dead, self._changed = {}, {}, False, True
+        return had_runs
 
     def _judge(self, now_s: float) -> None:
         runs, self._runs, self._is_dead = self._runs, {}, True
