@@ -12,6 +12,7 @@ from core_story import CRASHED, HUNG, RAISED, RELEASED, RESULT_42, Story, claims
 
 from mpfora.history import RUNS_KEPT, Run
 from mpfora.model import Usage
+from mpfora.outcome import Cause, Death, classify
 from mpfora.states import Message, State, TaskState, Verb
 from mpfora.supervisor import commands as do
 from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, StatePut, TaskPut
@@ -41,7 +42,7 @@ def test_each_end_of_a_run_is_entered_with_its_facts() -> None:
     [
         (RAISED, "raised", "ValueError: no"),
         (CRASHED, "signalled", "ended by signal 11 (SIGSEGV)"),
-        (HUNG, "stop_timeout", "did not stop within stop_timeout: killed"),
+        (HUNG, "stop_timeout", "did not stop within its stop_timeout of 10 s: killed"),
         (left(Message.pause()), "released", ""),
         (left(Message(Verb.ERROR)), "raised", "the handler returned an invalid message: "),
     ],
@@ -55,6 +56,35 @@ def test_what_it_says_of_the_end(outcome: Any, cause: str, error: str) -> None:
     assert run.cause == cause
     assert run.error.startswith(error)
     assert bool(run.error) == bool(error)
+
+
+@pytest.mark.parametrize(
+    ("cause", "props", "error"),
+    [
+        (
+            Cause.MEMORY_LIMIT,
+            '{"memory_limit":"150MiB"}',
+            "its process tree used more than its memory_limit of 150.0 MiB: killed",
+        ),
+        (
+            Cause.STALLED,
+            '{"stall_timeout":"90s"}',
+            "no sign of progress (no beat) for its stall_timeout of 90 s: killed",
+        ),
+        (
+            Cause.STALLED,
+            '{"stall_timeout":2,"stall_by":"cpu"}',
+            "no sign of progress (no CPU time used) for its stall_timeout of 2 s: killed",
+        ),
+    ],
+)
+def test_a_death_by_a_limit_names_the_limit(cause: Cause, props: str, error: str) -> None:
+    story = Story()
+    story.hold(props_json=props)
+    (step,) = story.exits(classify(None, Death(signal=9, killed_for=cause)))
+    (run,) = history(step)
+    assert run.error == error
+    assert story.heard(error)
 
 
 def test_runs_follow_one_another_and_the_last_are_kept() -> None:

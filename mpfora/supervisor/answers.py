@@ -5,14 +5,32 @@ Only facts are written into the slot here; `lifecycle.advance` says what follows
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mpfora.outcome import Cause, Outcome
 from mpfora.supervisor import commands as do
 from mpfora.supervisor.coordinator import Update
 from mpfora.supervisor.events import Now
 from mpfora.supervisor.slot import Process, Slot
+from mpfora.units import format_size
 
 #: before a claim is given back whose state the store does not take
 REJECTED_S = 5.0
+
+
+def explained(outcome: Outcome, limits: do.RunLimits) -> Outcome:
+    """A death by a limit is told with the limit."""
+    match outcome.cause:
+        case Cause.MEMORY_LIMIT if limits.memory_limit is not None:
+            text = f"its process tree used more than its memory_limit of {format_size(limits.memory_limit)}: killed"
+        case Cause.STALLED if limits.stall_timeout_s is not None:
+            missing = "no CPU time used" if limits.stall_by == "cpu" else "no beat"
+            text = f"no sign of progress ({missing}) for its stall_timeout of {limits.stall_timeout_s:g} s: killed"
+        case Cause.STOP_TIMEOUT:
+            text = f"did not stop within its stop_timeout of {limits.stop_timeout_s:g} s: killed"
+        case _:
+            return outcome
+    return replace(outcome, error=text)
 
 
 def ended(slot: Slot, outcome: Outcome) -> None:
