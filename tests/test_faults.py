@@ -1,4 +1,5 @@
-"""Real faults for a minute in all: see tests/faults. The long form: `python -m tests.faults --minutes 30`."""
+"""Real faults for a minute in all: see tests/faults. The long form: `python -m tests.faults --minutes 30`; with faults
+planted in the nodes: `python -m tests.faults --plant all`."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.catches import catch
+from tests.faults.plants import PLANTS
 from tests.faults.report import report
 from tests.faults.run import Record, run
 
@@ -24,6 +27,14 @@ def test_no_overlap_no_loss_and_nothing_left_under_real_faults(tmp_path: Path) -
     assert not record.violations, _story(record)
     assert record.faults
     assert len(record.evidence.lives) > len(record.evidence.ends), "no task was run again: the faults had no effect"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_fault_is_caught(plant: str, tmp_path: Path) -> None:
+    record = run(tmp_path, 0, FAULTS_S, plant=plant)
+    assert catch(record).kinds, _story(record)
 
 
 def _story(record: Record) -> str:

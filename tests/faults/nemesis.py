@@ -53,24 +53,27 @@ class Fault:
 
 
 #: so much later a node sees what happens to it: well within the grace
-SLOW_S = 0.25
+SLOW_S = 0.45
 #: so much later each answer comes, just within the patience of a renewal, and so long before the supervisor is stopped
 ANSWER_S, LATE_FOR_S = 0.9, 4.0
+
+#: so long a node's claims are on the way: others claim after a second, and its own request is given up after two
+HELD_S = 1.9
 
 Kind = Callable[[Scene, random.Random], Fault | None]
 
 
 def _healthy_host(scene: Scene, rng: random.Random) -> Host | None:
-    """One whose processes nothing is being done to; rather one that has tasks."""
+    """One whose processes and links nothing is being done to."""
     return _choose(scene, rng, [host for host in scene.hosts.values() if host.is_well and host.zygote() is not None])
 
 
 def _choose(scene: Scene, rng: random.Random, hosts: list[Host]) -> Host | None:
-    """None: there is none, or it would be the last one that is well."""
+    """One with tasks, the rather the more it has. None: there is none, or it would be the last one that is well."""
     if sum(host.is_well for host in scene.hosts.values()) < 2:
         return None
-    working = [host for host in hosts if scene.observer.owned_by(host.name)]
-    return rng.choice(working or hosts) if hosts else None
+    tasks = [len(scene.observer.owned_by(host.name)) for host in hosts]
+    return rng.choices(hosts, tasks if any(tasks) else None)[0] if hosts else None
 
 
 def _length(rng: random.Random, longest_s: float, short: float) -> float:
@@ -214,6 +217,33 @@ def answer_late(scene: Scene, rng: random.Random) -> Fault | None:
     return fault
 
 
+def hold_claims(scene: Scene, rng: random.Random) -> Fault | None:
+    """What a node sends stays on the way for a moment, and another's tasks are let go meanwhile: its claims arrive when
+    others have claimed."""
+    hosts = [host for host in scene.hosts.values() if host.is_well and host.zygote() is not None]
+    if len(hosts) < 3:
+        return None
+    # who has the least is to claim what the one with the most lets go
+    hosts.sort(key=lambda host: len(scene.observer.owned_by(host.name)))
+    slow, drained = hosts[0], hosts[-1]
+    slow.busy = drained.busy = True
+    for link in slow.links:
+        link.stall("up")
+
+    def tell(verb: str) -> None:
+        with suppress(MpforaError):
+            scene.client.node_command(drained.name, verb)
+
+    def mend() -> None:
+        _mend(slow)
+        tell("undrain")
+        slow.busy = drained.busy = False
+
+    fault = Fault("claims held back", slow.name, boot_ns(), HELD_S, mend, f"{drained.name} drained", disables=True)
+    tell("drain")
+    return fault
+
+
 # -- etcd -------------------------------------------------------------------------------------------------------------
 
 
@@ -301,7 +331,7 @@ def _take_lease(kind: str, slow: bool) -> Kind:
         scene.observer.revoking.add(host.name)
         if slow:
             for link in host.links:
-                link.delay(SLOW_S)
+                link.delay(SLOW_S, "down")
 
         def heal() -> None:
             _mend(host)
@@ -434,6 +464,7 @@ KINDS: dict[Kind, int] = {
     _freeze("zygote stopped", Host.zygote, 9): 3,
     _stopped_and_cut(): 2,
     answer_late: 2,
+    hold_claims: 2,
     kill_child: 3,
     stop_child: 2,
     **{_cut(how): 2 for how in ("cut", "stalled", "stalled up", "stalled down")},
@@ -455,20 +486,14 @@ KINDS: dict[Kind, int] = {
     join: 2,
 }
 
-#: what every run begins with, wave after wave, so that a short one has seen it: each safeguard is needed once. The
-#: kinds of a wave are done to different nodes at one time; one node is left well
-OVERTURE: tuple[tuple[Kind, ...], ...] = (
-    (_stopped(short=0), _BOTH, _stopped_and_cut(short=0)),
-    (answer_late, _ORPHANED, _SLOWLY),
-    (_cut("stalled up", short=0, part=0), _stopped(short=0), _BOTH),
+#: what every run begins with, so that a short one has seen it: each safeguard is needed once. The kinds of a wave are
+#: done at one time, to different nodes, of which one is left well; then so many seconds pass
+OVERTURE: tuple[tuple[tuple[Kind, ...], float], ...] = (
+    ((_stopped(short=0), _BOTH, _stopped_and_cut(short=0)), 12.0),
+    ((_SLOWLY,), 4.0),
+    ((hold_claims,), 4.0),
+    ((answer_late, _cut("stalled up", short=0, part=0), _ORPHANED), 12.0),
 )
-#: between two waves: the longest of its faults is over, and who was hit has tasks again
-WAVE_S = 12.0
-
-
-def overture(scene: Scene, rng: random.Random, number: int) -> list[Fault]:
-    """Do one of its waves."""
-    return [fault for kind in OVERTURE[number] if (fault := kind(scene, rng)) is not None]
 
 
 def draw(scene: Scene, rng: random.Random) -> Fault | None:

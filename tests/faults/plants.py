@@ -135,7 +135,7 @@ PLANTS = {
         in_supervisor=_unprobed,
     ),
     "fence": Plant("no write compares the fence", ("fence", "overlap"), in_supervisor=_without_fences),
-    "owned": Plant("a claim does not ask whether there is one", ("overlap",), in_supervisor=_claims_anything),
+    "owned": Plant("a claim does not ask whether there is one", ("fence", "overlap"), in_supervisor=_claims_anything),
     "grace": Plant("nobody waits for the grace", ("overlap",), in_supervisor=_without_grace),
     "own": Plant(
         "a node does not look at its own owner keys",

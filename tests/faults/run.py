@@ -21,7 +21,7 @@ from mpfora.states import Message
 
 from .checker import Excuse, Violation, check, excuses
 from .evidence import Evidence, S, TaskEnd, ZygoteHit, read_lives
-from .nemesis import OVERTURE, WAVE_S, Fault, Heal, draw, overture
+from .nemesis import OVERTURE, Fault, Heal, draw
 from .scene import TTL_S, Scene
 from .trace import HANDLERS
 
@@ -116,12 +116,12 @@ def _torment(scene: Scene, rng: random.Random, until: float, record: Record, say
             time.sleep(0.05)
             continue
         if wave < len(OVERTURE):
-            faults, wave = overture(scene, rng, wave), wave + 1
-            fault_at = now + WAVE_S
+            kinds, pause_s = OVERTURE[wave]
+            wave += 1
         else:
-            faults = [fault for fault in [draw(scene, rng)] if fault is not None]
-            fault_at = now + rng.uniform(*PAUSE_S)
-        for fault in faults:
+            kinds, pause_s = (draw,), rng.uniform(*PAUSE_S)
+        fault_at = now + pause_s
+        for fault in [fault for kind in kinds if (fault := kind(scene, rng)) is not None]:
             record.faults.append(fault)
             say(f"  {fault.at / 1e9:.2f} {fault.kind} {fault.node} {fault.note}".rstrip())
             due += _deeds(fault, now, heals)
