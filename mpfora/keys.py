@@ -9,6 +9,7 @@
     NS/nodes/NAME/_metafora      member record, on the node's lease
     NS/nodes/NAME/commands/N     a command for the node
     NS/readers/N                 ours: somebody wants to see progress
+    NS/resources/NAME            ours: what the node's tasks cost, on its lease; changes seldom
     NS/checkpoints/ID            ours: what the last run saved (JSON); not watched
     NS/history/ID                ours: the last runs (JSON); not watched; goes with the state
     NS/finished/UNTIL/ID         ours: what is kept of a finished task goes then (Unix seconds); not watched
@@ -26,7 +27,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from mpfora.model import Member, Wants
+from mpfora.model import Cost, Member, NodeUsage, Wants
 from mpfora.states import InvalidMessage, Message, State, TaskError, TaskState, Verb
 from mpfora.units import format_time, parse_time
 
@@ -52,6 +53,7 @@ class Layout:
         self.states = f"/{name}/state/"
         self.nodes = f"/{name}/nodes/"
         self.readers = f"/{name}/readers/"
+        self.resources = f"/{name}/resources/"
         self.checkpoints = f"/{name}/checkpoints/"
         self.histories = f"/{name}/history/"
         self.finished = f"/{name}/finished/"
@@ -99,6 +101,9 @@ class Layout:
 
     def live(self, node: str) -> str:
         return self.live_nodes + node
+
+    def usage(self, node: str) -> str:
+        return self.resources + node
 
     def reader(self, reader_id: str) -> str:
         return self.readers + reader_id
@@ -191,9 +196,14 @@ def parse_owner(value: bytes | str) -> tuple[str, str | None]:
     return node, _field(values, "missed", str, None, "owner")
 
 
-def format_released(node: str, fence: int, to: str | None = None) -> str:
-    """The mark of a clean release: whose claim it was, and which node should have the task."""
-    return format_json({"node": node, "fence": fence} if to is None else {"node": node, "fence": fence, "to": to})
+def format_released(node: str, fence: int, to: str | None = None, cost: Cost | None = None) -> str:
+    """The mark of a clean release: whose claim it was, which node should have the task, and what it costs."""
+    values: dict[str, Any] = {"node": node, "fence": fence}
+    if to is not None:
+        values["to"] = to
+    if cost is not None:
+        values["cost"] = _cost_values(cost)
+    return format_json(values)
 
 
 def format_lost(node: str, fence: int) -> str:
@@ -214,6 +224,12 @@ def parse_released_to(value: bytes | str) -> str | None:
     """The node that should have a task that was let go; None: whoever is next. Raises ValueError."""
     to: str | None = _field(parse_object(value, "released"), "to", str, None, "released")
     return to
+
+
+def parse_released_cost(value: bytes | str) -> Cost | None:
+    """What a task that was let go costs, if its node knew. Raises ValueError."""
+    values = parse_object(value, "released").get("cost")
+    return None if values is None else _parse_cost(values, "released")
 
 
 def parse_released(value: bytes | str) -> tuple[str, int]:
@@ -265,6 +281,49 @@ def parse_member(name: str, value: bytes | str) -> Member:
         labels=_strings(values, "labels", what),
         handlers=tuple(handlers),
     )
+
+
+# -- what tasks cost --------------------------------------------------------------------------------------------------
+
+#: no task costs more than this: a million cores, or an EiB
+_MOST_COST = 10**12
+
+
+def _cost_values(cost: Cost) -> list[int]:
+    return [cost.cpu, cost.memory]
+
+
+def _parse_cost(values: Any, what: str) -> Cost:
+    numbers = values if isinstance(values, list) and len(values) == 2 else ()
+    if not numbers or not all(type(n) is int and 0 <= n <= _MOST_COST for n in numbers):
+        raise ValueError(f"{what}: a cost is [thousandths of a core, MiB], not {_short(json.dumps(values))}")
+    return Cost(*numbers)
+
+
+def format_usage(usage: NodeUsage) -> str:
+    """What a node's tasks cost: {"tasks":{ID:[CPU,MEMORY]},"others":{HANDLER:[COUNT,CPU,MEMORY]}}."""
+    return format_json(
+        {
+            "tasks": {task_id: _cost_values(cost) for task_id, cost in usage.tasks.items()},
+            "others": {name: [count, *_cost_values(mean)] for name, (count, mean) in usage.others.items()},
+        }
+    )
+
+
+def parse_usage(value: bytes | str) -> NodeUsage:
+    values = parse_object(value, "usage")
+    tasks = _field(values, "tasks", dict, {}, "usage")
+    others = _field(values, "others", dict, {}, "usage")
+    return NodeUsage(
+        {task_id: _parse_cost(cost, "usage") for task_id, cost in tasks.items()},
+        {name: _parse_mean(mean) for name, mean in others.items()},
+    )
+
+
+def _parse_mean(values: Any) -> tuple[int, Cost]:
+    if not isinstance(values, list) or not values or type(values[0]) is not int or not 0 < values[0] <= _MOST_COST:
+        raise ValueError(f'usage: "others" are [count, CPU, memory], not {_short(json.dumps(values))}')
+    return values[0], _parse_cost(values[1:], "usage")
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------

@@ -85,6 +85,27 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a task's process tree uses, smoothed over minutes: CPU in thousandths of a core, memory in MiB. Whole
+    numbers: a sum of them is the same in whatever order a node adds them up."""
+
+    cpu: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUsage:
+    """What a node that measures its tasks says of them, at NS/resources/NAME.
+
+    tasks   those that cost much more or less than the others of their handler, the dearest of them only
+    others  all others that were measured, by the handler that they name ("": none): how many, and their mean
+    """
+
+    tasks: Mapping[str, Cost] = field(default_factory=dict)
+    others: Mapping[str, tuple[int, Cost]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Wants:
     """What a task asks of the node that runs it, taken from its props when they are first seen.
 

@@ -96,7 +96,7 @@ def test_none_gives_nothing_up() -> None:
 
 
 def test_balancers_by_name() -> None:
-    assert {"fair", "resource", "sleep", "none"} <= set(BALANCERS)
+    assert {"fair", "cost", "resource", "sleep", "none"} <= set(BALANCERS)
     for name in BALANCERS:
         assert isinstance(make_balancer(name), BALANCERS[name])  # type: ignore[arg-type]
 
@@ -109,7 +109,7 @@ def test_parameters_come_after_commas() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("nice", "'nice': use fair, resource, sleep, none or module:attribute"),
+        ("nice", "'nice': use fair, cost, resource, sleep, none or module:attribute"),
         ("fair,0.8", "parameters are NAME=VALUE"),
         ("fair,x=1", "TypeError"),
         ("resource,of=disk", "use memory, cpu or module:attribute"),

@@ -10,9 +10,9 @@ from core_story import HUNG, RELEASED, Story, claims, kinds, member
 from mpfora.states import Message, State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.balance import FairBalancer, NoBalancer, View
+from mpfora.supervisor.balance import Balancer, FairBalancer, NoBalancer, View
 from mpfora.supervisor.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, TaskPut
-from mpfora.supervisor.moves import COOLDOWN_S, MAX_IN_FLIGHT, SETTLE_S, Moves
+from mpfora.supervisor.moves import MAX_IN_FLIGHT, SETTLE_S, Moves
 
 
 class Recorder(NoBalancer):
@@ -191,7 +191,7 @@ def test_a_task_that_came_lately_may_go_when_its_rest_is_over() -> None:
     story = holding(Recorder("t"), "t")
     story.core.moves.arrived("t", story.boot_s)
     story.put(MemberPut(member("n2")))
-    assert story.wait(COOLDOWN_S - 1) == []
+    assert story.wait(Balancer.cooldown_s - 1) == []
     assert kinds(story.wait(2)) == ["AskStop"]
 
 
@@ -203,7 +203,7 @@ def test_what_another_node_gave_to_this_one_came_lately() -> None:
     story.wins("t")
     story.node_command("balance")
     assert [task.settled for task in balancer.views[-1].mine] == [False]
-    story.wait(COOLDOWN_S)
+    story.wait(Balancer.cooldown_s)
     story.node_command("balance")
     assert [task.settled for task in balancer.views[-1].mine] == [True]
 

@@ -19,6 +19,14 @@ class Adviser:
     def every_s(self) -> float | None:
         return self._balancer.every_s
 
+    @property
+    def measures(self) -> bool:
+        return self._balancer.measures
+
+    @property
+    def cooldown_s(self) -> float:
+        return self._balancer.cooldown_s
+
     def takes_more(self, view: View) -> bool:
         """Whether the balancer takes further tasks."""
         try:

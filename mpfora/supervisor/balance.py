@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mpfora.model import Wants
-from mpfora.supervisor.plan import Group, Seat, group_key, shares, transfers
+from mpfora.model import Cost, Wants
+from mpfora.supervisor.cost_plan import Priced, cost_transfers
+from mpfora.supervisor.plan import Group, Seat, Transfer, group_key, shares, transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class NodeLoad:
     capacity the most tasks that need a process it takes; None: no limit
     live     it takes tasks: neither frozen, draining nor suspected, and no node of another kind
     labels, handlers   what it publishes
+    cost     what those tasks that need a process cost, in average tasks; their number where nobody measures
     """
 
     name: str
@@ -33,6 +35,7 @@ class NodeLoad:
     labels: Mapping[str, str] = field(default_factory=dict)
     resting: int = 0
     handlers: tuple[str, ...] = ()
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class OwnTask:
     run_s    how long its process has run since it started or last saved, 0 if it has none: what a move would lose
     resting  it needs no process now (it sleeps, or is paused)
     settled  it was not moved to this node lately: one that was is not moved again for a while, whoever chooses it
+    cost     what it uses, where its balancer `measures`; None: that is not known (yet)
     """
 
     id: str
@@ -49,6 +53,7 @@ class OwnTask:
     run_s: float
     resting: bool = False
     settled: bool = True
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,14 @@ class View:
     me      this node's name;  nodes  by name, this one included;  mine  what it owns
     groups  all tasks that are owned or about to be claimed, by what they ask of a node: how many of them each node
             has, and which live nodes can run them. Empty: all nodes can run all tasks
+    priced  of the tasks in `groups`, those whose cost is known one by one; the others of a group cost what it says
     """
 
     me: str
     nodes: Mapping[str, NodeLoad]
     mine: tuple[OwnTask, ...] = ()
     groups: tuple[Group, ...] = ()
+    priced: tuple[Priced, ...] = ()
 
     def seats(self) -> list[Seat]:
         """The nodes that take part in balancing."""
@@ -112,9 +119,14 @@ class Balancer(ABC):
 
     every_s  None: `choose_releases` is asked after changes of the cluster alone. Else so often, in seconds, and before
              it `takes_more`
+    measures    whether CPU and memory of this node's tasks are measured and published: then tasks have costs, and
+                `choose_releases` is asked after changes of those, too
+    cooldown_s  a task that was moved is not moved again for so long, unless somebody commands it
     """
 
     every_s: float | None = None
+    measures: bool = False
+    cooldown_s: float = 60.0
 
     @abstractmethod
     def may_claim(self, view: View, task: OpenTask) -> bool:
@@ -154,17 +166,52 @@ class FairBalancer(Balancer):
         me = view.nodes.get(view.me)
         if me is None or not me.live:
             return ()
-        pools: dict[tuple[object, ...], list[OwnTask]] = {}
-        for task in cheapest_first(view.mine):
-            pools.setdefault(view.group_of(task), []).append(task)
-        chosen: list[Move] = []
-        for transfer in transfers(view.seats(), view.all_groups()):
-            if transfer.source == view.me and (pool := pools.get(transfer.group)):
-                why = f"{view.me} holds more than its share, {transfer.target} less"
-                chosen += [Move(task.id, transfer.target, why) for task in pool[: transfer.count]]
-                del pool[: transfer.count]
-        left = [task for pool in pools.values() for task in pool]
-        return chosen + _beyond_room(me, left)
+        why = "{source} holds more than its share, {target} less"
+        return with_room_kept(view, me, chosen(view, transfers(view.seats(), view.all_groups()), why))
+
+
+class CostBalancer(Balancer):
+    """As `fair`, but what counts is not how many tasks a node has, but what they cost: CPU and memory of each task's
+    tree. Until something is measured it is `fair`."""
+
+    measures = True
+    cooldown_s = 300.0
+
+    def may_claim(self, view: View, task: OpenTask) -> bool:
+        return True
+
+    def choose_releases(self, view: View) -> Sequence[str | Move]:
+        me = view.nodes.get(view.me)
+        if me is None or not me.live:
+            return ()
+        if not any(group.points for group in view.groups):
+            return FairBalancer().choose_releases(view)
+        passings, others = cost_transfers(view.seats(), view.groups, view.priced)
+        at_rest = [transfer for transfer in transfers(view.seats(), view.groups) if transfer.group[-1] is True]
+        known = {task.id for task in view.priced}
+        why = "what {source} has costs more than what {target} has"
+        moves = [
+            Move(passing.task_id, passing.target, why.format(source=passing.source, target=passing.target))
+            for passing in passings
+            if passing.source == view.me
+        ]
+        moves += chosen(view, others + at_rest, why, without=known)
+        return with_room_kept(view, me, moves)
+
+
+def chosen(view: View, plan: Iterable[Transfer], why: str, without: Container[str] = ()) -> list[Move]:
+    """Which of this node's tasks (but for those in `without`) carry out a plan: of each group the cheapest first. why:
+    for the log, with {source} and {target}."""
+    pools: dict[tuple[object, ...], list[OwnTask]] = {}
+    for task in cheapest_first(task for task in view.mine if task.id not in without):
+        pools.setdefault(view.group_of(task), []).append(task)
+    moves: list[Move] = []
+    for transfer in plan:
+        if transfer.source == view.me and (pool := pools.get(transfer.group)):
+            text = why.format(source=transfer.source, target=transfer.target)
+            moves += [Move(task.id, transfer.target, text) for task in pool[: transfer.count]]
+            del pool[: transfer.count]
+    return moves
 
 
 def cheapest_first(tasks: Iterable[OwnTask]) -> list[OwnTask]:
@@ -177,8 +224,11 @@ def quotas(view: View) -> dict[str, int]:
     return shares(view.seats(), view.all_groups())
 
 
-def _beyond_room(me: NodeLoad, left: Sequence[OwnTask]) -> list[Move]:
-    """What is beyond this node's own limit goes even if nobody has room for it: the limit is the machine's."""
-    active = cheapest_first(task for task in left if not task.resting)
+def with_room_kept(view: View, me: NodeLoad, moves: Sequence[Move]) -> list[Move]:
+    """Those moves, and what is beyond this node's own limit even if nobody has room for it: the limit is the
+    machine's."""
+    moved = {move.task_id for move in moves}
+    active = cheapest_first(task for task in view.mine if not task.resting and task.id not in moved)
     over = 0 if me.capacity is None else len(active) - me.capacity
-    return [Move(task.id, None, f"{me.name} holds more than its --max-tasks") for task in active[: max(0, over)]]
+    beyond = [Move(task.id, None, f"{me.name} holds more than its --max-tasks") for task in active[: max(0, over)]]
+    return [*moves, *beyond]

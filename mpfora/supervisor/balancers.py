@@ -1,6 +1,7 @@
 """Balancers by name, as `--balancer` gives them: NAME or module:attribute, with parameters after commas.
 
 fair
+cost
 resource,of=memory,claim_below=0.8,release_above=0.9
 mine:ByData,strict=true
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from mpfora.config import SettingsError
 from mpfora.keys import parse_json
-from mpfora.supervisor.balance import Balancer, FairBalancer, NoBalancer
+from mpfora.supervisor.balance import Balancer, CostBalancer, FairBalancer, NoBalancer
 from mpfora.supervisor.resource import ResourceBalancer
 
 
@@ -26,6 +27,7 @@ class SleepBalancer(NoBalancer):
 
 BALANCERS: Mapping[str, Callable[..., Balancer]] = {
     "fair": FairBalancer,
+    "cost": CostBalancer,
     "resource": ResourceBalancer,
     "sleep": SleepBalancer,
     "none": NoBalancer,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpfora.model import Member, Wants
+from mpfora.model import Cost, Member, NodeUsage, Wants
 from mpfora.states import Message, State
 
 
@@ -50,11 +50,12 @@ class OwnerPut:
 @dataclass(frozen=True, slots=True)
 class OwnerGone:
     """The claim is gone. clean: its owner said in the same revision that its process is dead; to: and which node should
-    have the task."""
+    have the task; cost: and what it costs, where that node measures."""
 
     task_id: str
     clean: bool
     to: str | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,19 @@ class ReaderGone:
 
 
 @dataclass(frozen=True, slots=True)
+class UsagePut:
+    """What a node says its tasks cost."""
+
+    node: str
+    usage: NodeUsage
+
+
+@dataclass(frozen=True, slots=True)
+class UsageGone:
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Malformed:
     """A key or value that cannot be understood; nothing else is affected by it.
 
@@ -138,7 +152,7 @@ class Malformed:
 
 Change = (
     TaskPut | TaskGone | WantsPut | OwnerPut | OwnerGone | StatePut | StateGone | TaskCommandPut | TaskCommandGone
-    | MemberPut | MemberGone | NodeCommandPut | ReaderPut | ReaderGone | Malformed
+    | MemberPut | MemberGone | NodeCommandPut | ReaderPut | ReaderGone | UsagePut | UsageGone | Malformed
 )  # fmt: skip
 
 

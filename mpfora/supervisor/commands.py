@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpfora.model import Claim, Member
+from mpfora.model import Claim, Member, NodeUsage
 from mpfora.outcome import Cause
 from mpfora.states import Message
 from mpfora.supervisor.coordinator import Update
@@ -83,6 +83,20 @@ class PublishProgress:
 
     rows: tuple[tuple[str, int, int, float], ...]
     holds: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """-> Measured. Pairs of task id and run: what has each used?"""
+
+    runs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishUsage:
+    """-> Attempted."""
+
+    usage: NodeUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +203,7 @@ class Exit:
 
 Command = (
     OpenSession | Renew | ClaimTasks | Keep | Release | Finish | TakeNodeCommand | TakeTaskCommand | Publish
-    | PublishProgress | Sweep | CloseSession
+    | PublishProgress | Measure | PublishUsage | Sweep | CloseSession
     | StartZygote | Fork | AskStop | AskCheckpoint | Kill | SetDeadline | ProbeZygote
     | Say | Exit
 )  # fmt: skip

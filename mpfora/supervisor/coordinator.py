@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpfora.history import Run
-from mpfora.model import Claim, Member
+from mpfora.model import Claim, Cost, Member, NodeUsage
 from mpfora.states import TaskState
 from mpfora.supervisor.changes import Changes
 
@@ -100,12 +100,14 @@ class Update:
     history           the task's last runs, written together with the state
     keep_until        with done alone: when what is kept of the task may be removed (Unix seconds); None: never
     to                with a release alone: the node that should have the task next (OwnerGone.to); None: any
+    cost              with a release alone: what the task costs (OwnerGone.cost); None: not measured
     """
 
     state: TaskState | None = None
     checkpoint_json: str | None = None
     command_revision: int | None = None
     to: str | None = None
+    cost: Cost | None = None
     history: tuple[Run, ...] | None = field(default=None, compare=False)
     keep_until: float | None = field(default=None, compare=False)
 
@@ -176,6 +178,12 @@ class Coordinator(ABC):
     async def publish_progress(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Put what this node's running tasks say of themselves: task id -> {"progress", "note", "cpu", "rss", ...}.
         Called about once a second, only while a reader exists. Raises Unreachable, LeaseLost."""
+
+    async def publish_usage(self, usage: NodeUsage) -> None:
+        """Put what this node's tasks cost, on the lease; every node sees it as UsagePut, and UsageGone when the lease
+        ends. Called at most every half minute, and only by nodes that measure (the balancer `cost`). A store that keeps
+        nothing of it leaves tasks to be counted. Raises Unreachable, LeaseLost."""
+        return None
 
     async def sweep(self, now: float) -> int:
         """Remove what is kept of finished tasks whose time (Update.keep_until) is over at `now`, Unix seconds.

@@ -27,6 +27,7 @@ from mpfora.supervisor.counts import Counts
 from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.holdings import Holdings
 from mpfora.supervisor.lease import LeasePhase
+from mpfora.supervisor.meter import LOOK_S, Meter
 from mpfora.supervisor.mirror import Mirror, TaskView
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.posture import Posture, Shutdown
@@ -62,7 +63,10 @@ class Core:
         self.claims = Claims(settings.name, self.mirror, self.designations, settings.claim_grace_s)
         self.holdings = Holdings(settings, self.mirror, rng)
         self.told = Told()
-        self.moves = Moves(settings.moves_per_minute, settings.rejoin_grace_s)
+        self.moves = Moves(settings.moves_per_minute, settings.rejoin_grace_s, self._adviser.cooldown_s)
+        self.meter = Meter()
+        #: when a node that measures looks next at what its tasks use
+        self._look_at_s = 0.0 if self._adviser.measures else None
         self.views = Views(settings.name, self.mirror, self.designations, self.moves)
         self.counts = Counts()
         self.upkeep = Upkeep(settings, self.mirror, self.designations, self.holdings, self.claims, self.posture)
@@ -93,6 +97,7 @@ class Core:
             ev.SettleUnknown: self.holdings.unknown,
             ev.SettleRejected: self.holdings.rejected,
             ev.Attempted: _tell_failure,
+            ev.Measured: self._measured,
             ev.SessionClosed: self._session_closed,
             ev.ZygoteReady: self._zygote_ready,
             ev.ZygoteFailed: self._zygote_failed,
@@ -123,6 +128,7 @@ class Core:
             self.session.wake_at(now.boot_s),
             self.moves.wake_at() if self._is_held(now) else None,
             self._advice_at_s if self._is_held(now) else None,
+            self._look_at_s if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
             None if self.posture.shutdown else self.zygote.start_at_s,
             self.upkeep.wake_at() if self.session.membership is Membership.IN else None,
@@ -246,6 +252,8 @@ class Core:
             steps += self._node_command(command, now)
         if touched.members:
             steps += self._members_changed(touched.touched_members, now)
+        if touched.usages and self._adviser.measures:
+            self.moves.costs_changed(now.boot_s, self._rng)
         if touched.readers:
             self._progress_at_s = now.boot_s if self.mirror.readers else None
         return steps
@@ -302,6 +310,15 @@ class Core:
                 steps += self.holdings.claim_denied(answer.task_id)
         return steps
 
+    def _measured(self, event: ev.Measured, now: ev.Now) -> list[do.Command]:
+        self.meter.look(event.samples, self.mirror.prices.costs.get)
+        for sample in event.samples:
+            if (slot := self.holdings.slots.get(sample.task_id)) is not None:
+                slot.cost = self.meter.cost(sample.task_id)
+        shown = self.mirror.prices.usages.get(self.settings.name)
+        usage = self.meter.summary(self.mirror.handler_of, shown, now.boot_s)
+        return [] if usage is None else [do.PublishUsage(usage)]
+
     # -- decide ---------------------------------------------------------------------------------------
 
     def _decide(self, now: ev.Now) -> list[do.Command]:
@@ -309,6 +326,7 @@ class Core:
         steps = self.zygote.decide(now.boot_s, may_start=not leaving)
         steps += self._decide_phase(now)
         steps += self._decide_advice(now)
+        steps += self._decide_measure(now)
         steps += self._decide_moves(now)
         steps += self._decide_upkeep(now)
         steps += self._decide_slots(now)
@@ -359,6 +377,13 @@ class Core:
         was_full, self.posture.full = self.posture.full, not self._adviser.takes_more(self.views.of_nodes())
         self.moves.look(now.boot_s)
         return [do.Publish(self.posture.member())] if self.posture.full != was_full else []
+
+    def _decide_measure(self, now: ev.Now) -> list[do.Command]:
+        if self._look_at_s is None or now.boot_s < self._look_at_s or not self._is_held(now):
+            return []
+        self._look_at_s = now.boot_s + LOOK_S
+        slots = self.holdings.slots.values()
+        return [do.Measure(tuple((slot.task_id, slot.run) for slot in slots if slot.process is not Process.NONE))]
 
     def _decide_moves(self, now: ev.Now) -> list[do.Command]:
         if self._is_held(now) and self.moves.due(now.boot_s):

@@ -70,6 +70,8 @@ class Effects:
             ),
             do.Publish: lambda c: self._attempt("member record", coordinator.publish(c.member)),
             do.PublishProgress: self._publish_progress,
+            do.Measure: self._measure,
+            do.PublishUsage: lambda c: self._attempt("what its tasks cost", coordinator.publish_usage(c.usage)),
             do.Sweep: self._sweep,
             do.CloseSession: self._close_session,
         }
@@ -173,6 +175,13 @@ class Effects:
         for task_id, why in command.holds:
             rows[task_id] = {**rows.get(task_id, {}), "hold": why}
         return await self._attempt("progress", self._coordinator.publish_progress(rows))
+
+    async def _measure(self, command: do.Measure) -> ev.Event:
+        seen = ((task_id, run, self._zygote.usage(run)) for task_id, run in command.runs)
+        samples = (
+            ev.Sample(task_id, run, use.cpu_s, use.rss, use.at_s) for task_id, run, use in seen if use is not None
+        )
+        return ev.Measured(tuple(samples))
 
     async def _sweep(self, command: do.Sweep) -> ev.Event:
         try:

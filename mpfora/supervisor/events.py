@@ -74,6 +74,24 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What the process tree of a run has used up to boot time at_s: CPU seconds, and resident bytes then."""
+
+    task_id: str
+    run: int
+    cpu_s: float
+    rss: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Answer to Measure. Runs that were not looked at yet are not in it."""
+
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RenewFailed:
     """Answer to Renew: the store did not answer."""
 
@@ -202,6 +220,6 @@ class ChildExited:
 Event = (
     Tick | ShutdownAsked
     | SessionOpened | SessionRefused | SessionFailed | Renewed | RenewFailed | LeaseGone | ClusterChanged | WatchFailed
-    | ClaimsAnswered | Settled | SettleRefused | SettleUnknown | SettleRejected | Attempted | SessionClosed
+    | ClaimsAnswered | Settled | SettleRefused | SettleUnknown | SettleRejected | Attempted | Measured | SessionClosed
     | ZygoteReady | ZygoteFailed | ZygoteLost | ChildStarted | ChildSaved | ChildExited
 )  # fmt: skip

@@ -14,12 +14,14 @@ from mpfora.keys import (
     parse_message,
     parse_node_command,
     parse_owner,
+    parse_released_cost,
     parse_released_to,
     parse_state,
+    parse_usage,
     parse_wants,
 )
 from mpfora.kv import KV, Event, Revision
-from mpfora.model import InvalidName, Wants, check_name
+from mpfora.model import Cost, InvalidName, Wants, check_name
 from mpfora.supervisor.changes import (
     Change,
     Changes,
@@ -37,6 +39,8 @@ from mpfora.supervisor.changes import (
     TaskCommandPut,
     TaskGone,
     TaskPut,
+    UsageGone,
+    UsagePut,
     WantsPut,
 )
 
@@ -49,6 +53,7 @@ _LISTING_RANK: dict[type, int] = {
     StatePut: 4,
     OwnerGone: 4,
     OwnerPut: 5,
+    UsagePut: 6,
     NodeCommandPut: 6,
     TaskCommandPut: 6,
     Malformed: 7,
@@ -66,21 +71,21 @@ def parse_revision(layout: Layout, revision: Revision) -> Changes:
 
 def parse_listing(layout: Layout, revision: int, kvs: Iterable[KV]) -> Changes:
     """The whole content, as a reset: a task comes before what is known of it, and commands in the order of revisions.
-    Where a mark says that the last owner let go cleanly, the OwnerGone that told so is told again."""
+    Where a mark says that the last owner let go cleanly, the OwnerGone that told so is told again, without the gift."""
     found: list[tuple[int, int, Change]] = []
     for kv in kvs:
         change = parse_change(layout, Event(kv.key, kv.value, False, kv.create_revision, kv.mod_revision))
-        change = change or _marked_clean(layout, kv.key)
+        change = change or _marked_clean(layout, kv)
         if change is not None:
             found.append((_LISTING_RANK[type(change)], kv.mod_revision, change))
     found.sort(key=lambda row: row[:2])
     return Changes(revision, tuple(change for _, _, change in found), reset=True)
 
 
-def _marked_clean(layout: Layout, key: str) -> OwnerGone | None:
-    parts = key[len(layout.root) :].split("/")
+def _marked_clean(layout: Layout, kv: KV) -> OwnerGone | None:
+    parts = kv.key[len(layout.root) :].split("/")
     if len(parts) == 3 and parts[0] == "tasks" and parts[2] == "released":
-        return OwnerGone(parts[1], clean=True)
+        return OwnerGone(parts[1], clean=True, cost=_word(kv.value)[1])
     return None
 
 
@@ -101,31 +106,36 @@ def parse_change(layout: Layout, event: Event) -> Change | None:
         return Malformed(event.key, str(error), event.mod_revision)
 
 
-def _let_go(layout: Layout, revision: Revision) -> dict[str, str | None]:
-    """The tasks whose owner vouched in this revision that nothing of it runs, by the mark or by removing the task;
-    and to which node it gave each."""
-    clean: dict[str, str | None] = {}
+#: what a mark says of a task beside that its process is dead: to which node it is given, and what it costs
+Word = tuple[str | None, Cost | None]
+_NO_WORD: Word = None, None
+
+
+def _let_go(layout: Layout, revision: Revision) -> dict[str, Word]:
+    """The tasks whose owner vouched in this revision that nothing of it runs, by the mark or by removing the task."""
+    clean: dict[str, Word] = {}
     for event in revision.events:
         if event.key.startswith(layout.tasks):
             task_id, _, rest = event.key[len(layout.tasks) :].partition("/")
             if rest == "" and event.deleted:
-                clean.setdefault(task_id, None)
+                clean.setdefault(task_id, _NO_WORD)
             elif rest == "released" and not event.deleted:
-                clean[task_id] = _given_to(event.value)
+                clean[task_id] = _word(event.value)
     return clean
 
 
-def _given_to(mark: bytes) -> str | None:
+def _word(mark: bytes) -> Word:
     """Any mark counts, whatever is in it."""
     try:
-        return parse_released_to(mark)
+        return parse_released_to(mark), parse_released_cost(mark)
     except ValueError:
-        return None
+        return _NO_WORD
 
 
-def _cleaned(change: Change, clean: dict[str, str | None]) -> Change:
+def _cleaned(change: Change, clean: dict[str, Word]) -> Change:
     if isinstance(change, OwnerGone) and change.task_id in clean:
-        return OwnerGone(change.task_id, clean=True, to=clean[change.task_id])
+        to, cost = clean[change.task_id]
+        return OwnerGone(change.task_id, clean=True, to=to, cost=cost)
     return change
 
 
@@ -198,11 +208,19 @@ def _read_reader(parts: list[str], event: Event) -> Change | None:
     return ReaderGone(parts[1]) if event.deleted else ReaderPut(parts[1])
 
 
+def _read_usage(parts: list[str], event: Event) -> Change | None:
+    if len(parts) != 2 or parts[1] == MARKER:
+        return None
+    name = check_name(parts[1], "node name")
+    return UsageGone(name) if event.deleted else UsagePut(name, parse_usage(event.value))
+
+
 _READERS: dict[str, Callable[[list[str], Event], Change | None]] = {
     "tasks": _read_task,
     "state": _read_state,
     "nodes": _read_node,
     "readers": _read_reader,
+    "resources": _read_usage,
 }
 _TASK_READERS: dict[str, Callable[[str, Event], Change | None]] = {
     "props": _read_props,

@@ -319,7 +319,7 @@ def _fork(slot: Slot, site: Site) -> list[do.Command]:
 
 
 def _write(slot: Slot, write: Write) -> list[do.Command]:
-    if isinstance(write, do.Release) and slot.leave_to is not None:
-        write = do.Release(write.claim, replace(write.update, to=slot.leave_to))
+    if isinstance(write, do.Release) and (slot.leave_to is not None or slot.cost is not None):
+        write = do.Release(write.claim, replace(write.update, to=slot.leave_to, cost=slot.cost))
     slot.writing, slot.write_again_s = write, None
     return [write]

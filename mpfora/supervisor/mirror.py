@@ -13,6 +13,7 @@ from typing import Any
 from mpfora.model import Member, Wants
 from mpfora.states import TERMINAL, State
 from mpfora.supervisor import changes as c
+from mpfora.supervisor.prices import Prices
 
 NO_WANTS = Wants()
 
@@ -61,6 +62,7 @@ class Touched:
     tasks: dict[str, None] = field(default_factory=dict)
     members: bool = False
     readers: bool = False
+    usages: bool = False
     node_commands: list[c.NodeCommandPut] = field(default_factory=list)
     owners: list[c.OwnerPut] = field(default_factory=list)
     touched_members: list[str] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Mirror:
         self.tasks: dict[str, TaskView] = {}
         self.members: dict[str, Member] = {}
         self.readers: dict[str, None] = {}
+        self.prices = Prices(self.handler_of)
         #: non-terminal states whose task is not known (yet)
         self._orphan_states: dict[str, c.StatePut] = {}
         #: what props ask whose task is not known (yet): a client may put them in a revision of their own
@@ -96,6 +99,8 @@ class Mirror:
             c.NodeCommandPut: lambda change, touched: touched.node_commands.append(change),
             c.ReaderPut: self._reader_put,
             c.ReaderGone: self._reader_gone,
+            c.UsagePut: self._usage_put,
+            c.UsageGone: self._usage_gone,
             c.Malformed: self._malformed,
         }
 
@@ -105,18 +110,23 @@ class Mirror:
         if batch.reset:
             touched.tasks.update(dict.fromkeys(self.tasks))
             self.tasks, self.members, self.readers, self._orphan_states, self._orphan_wants = {}, {}, {}, {}, {}
-            touched.members = touched.readers = True
+            touched.members = touched.readers = touched.usages = True
+            self.prices.forget_all()
         # whoever reads the whole content did not see how a task lost its owner: without the mark, it may be dying
         self._new_are_unclean = batch.reset
         self.revision = batch.revision
-        # a task before what is known of it: a Go client puts the props first
-        for change in sorted(batch.changes, key=lambda change: not isinstance(change, c.TaskPut)):
+        for change in sorted(batch.changes, key=_place):
             self._absorbers[type(change)](change, touched)
         return touched
 
     def owned_by(self, node: str) -> Iterable[TaskView]:
         """Every task whose owner key names `node`. Walks all tasks: for the reconcile pass and for listings."""
         return (task for task in self.tasks.values() if task.owner is not None and task.owner.node == node)
+
+    def handler_of(self, task_id: str) -> str | None:
+        """The name under which a task asks for its handler, "" for none; None: there is no such task."""
+        task = self.tasks.get(task_id)
+        return None if task is None else task.wants.handler or ""
 
     def _touch(self, task_id: str, touched: Touched) -> TaskView | None:
         task = self.tasks.get(task_id)
@@ -137,6 +147,7 @@ class Mirror:
     def _task_gone(self, change: c.TaskGone, touched: Touched) -> None:
         self._touch(change.task_id, touched)
         task = self.tasks.pop(change.task_id, None)
+        self.prices.forget(change.task_id)
         if task is not None and task.wants != NO_WANTS:
             self._orphan_wants[task.id] = task.wants
         if task is not None and task.resting:
@@ -158,9 +169,14 @@ class Mirror:
 
     def _owner_gone(self, change: c.OwnerGone, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
-            task.vanished = None if change.clean else task.owner or task.vanished
+            before = task.owner
+            task.vanished = None if change.clean else before or task.vanished
             task.owner = None
             task.unclean, task.promised = not change.clean, change.to
+            if change.cost is not None:
+                self.prices.told(change.task_id, change.cost)
+            elif not change.clean and before is not None:
+                self.prices.orphaned(change.task_id, before.node, task.wants.handler or "")
 
     def _state_put(self, change: c.StatePut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
@@ -198,6 +214,21 @@ class Mirror:
         self.readers[change.reader_id] = None
         touched.readers = True
 
+    def _usage_put(self, change: c.UsagePut, touched: Touched) -> None:
+        owners = ((task_id, self.tasks[task_id].owner) for task_id in self.prices.costs)
+        owned = [task_id for task_id, owner in owners if owner is not None and owner.node == change.node]
+        self.prices.put(change.node, change.usage, owned)
+        touched.usages = True
+
+    def _usage_gone(self, change: c.UsageGone, touched: Touched) -> None:
+        self.prices.gone(change.node)
+
     def _reader_gone(self, change: c.ReaderGone, touched: Touched) -> None:
         self.readers.pop(change.reader_id, None)
         touched.readers = True
+
+
+def _place(change: c.Change) -> int:
+    """A task comes before what is known of it: a Go client puts the props first. What a node says of its tasks goes
+    after them."""
+    return 0 if type(change) is c.TaskPut else 2 if type(change) is c.UsageGone else 1

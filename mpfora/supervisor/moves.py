@@ -11,8 +11,8 @@ from mpfora.supervisor.balance import Move
 #: after the last change of membership, by chance within these bounds, so that nodes do not all move at one instant
 SETTLE_S = (2.0, 4.0)
 MAX_IN_FLIGHT = 8
-#: a task that was moved is not moved again for so long, unless somebody commands it
-COOLDOWN_S = 60.0
+#: between two times that the balancer is asked for what tasks cost alone
+COSTS_EVERY_S = 30.0
 _MINUTE_S = 60.0
 
 
@@ -23,16 +23,18 @@ class Moves:
     per_minute      the most moves that are begun within a minute
     rejoin_grace_s  after a node came back that was away no longer than this, so long is waited for the next: a cluster
                     that is restarted node by node is balanced once, at the end
+    cooldown_s      a task that was moved is not moved again for so long, unless somebody commands it
     """
 
-    def __init__(self, per_minute: int = 600, rejoin_grace_s: float = 20.0) -> None:
-        self._per_minute, self._rejoin_grace_s = per_minute, rejoin_grace_s
+    def __init__(self, per_minute: int = 600, rejoin_grace_s: float = 20.0, cooldown_s: float = 60.0) -> None:
+        self._per_minute, self._rejoin_grace_s, self._cooldown_s = per_minute, rejoin_grace_s, cooldown_s
+        self._asked_s = -COSTS_EVERY_S
         self.at_s: float | None = None
         self.queue: list[Move] = []
         self.in_flight: dict[str, str | None] = {}
         self._is_commanded = False
         self._begun: deque[float] = deque()
-        #: tasks that were moved to this node, and when
+        #: tasks that were moved to this node -> until when they are not moved again
         self._arrived: dict[str, float] = {}
         self._members: frozenset[str] = frozenset()
         #: nodes that went away, and when
@@ -58,17 +60,22 @@ class Moves:
         """Ask the balancer now, unless it is asked soon anyway."""
         self.at_s = self.at_s or now_s
 
+    def costs_changed(self, now_s: float, rng: random.Random) -> None:
+        """Ask the balancer soon, if it was not asked just now or is asked soon anyway."""
+        if self.at_s is None:
+            self.at_s = max(now_s + rng.uniform(*SETTLE_S), self._asked_s + COSTS_EVERY_S)
+
     def due(self, now_s: float) -> bool:
         """Whether the balancer is to be asked now; True once."""
         if self.at_s is None or now_s < self.at_s:
             return False
-        self.at_s = None
+        self.at_s, self._asked_s = None, now_s
         return True
 
     def plan(self, moves: Sequence[Move], now_s: float) -> None:
         """The balancer's answer replaces what was still queued. What was moved here lately stays until that is over,
         and then the balancer is asked again."""
-        self._arrived = {task_id: at for task_id, at in self._arrived.items() if now_s - at < COOLDOWN_S}
+        self._arrived = {task_id: until for task_id, until in self._arrived.items() if now_s < until}
         free: list[Move] = []
         tied: list[Move] = []
         for move in moves:
@@ -77,7 +84,7 @@ class Moves:
         self.queue = free
         self._is_commanded = False
         if tied:
-            self.at_s = min(self._arrived[move.task_id] for move in tied) + COOLDOWN_S
+            self.at_s = min(self._arrived[move.task_id] for move in tied)
 
     def next(self, now_s: float) -> Move | None:
         """A move to be begun now."""
@@ -108,11 +115,11 @@ class Moves:
 
     def arrived(self, task_id: str, now_s: float) -> None:
         """A task that another node gave to this one is being claimed."""
-        self._arrived[task_id] = now_s
+        self._arrived[task_id] = now_s + self._cooldown_s
 
     def is_settled(self, task_id: str, now_s: float) -> bool:
         """Whether a task may be moved again."""
-        return now_s - self._arrived.get(task_id, -COOLDOWN_S) >= COOLDOWN_S
+        return task_id not in self._arrived or now_s >= self._arrived[task_id]
 
     def wake_at(self) -> float | None:
         """When there is something to do by time alone."""

@@ -199,7 +199,7 @@ _OPTIONS = (
         "--balancer",
         metavar="NAME",
         default="fair",
-        help="fair, resource, sleep, none, or module:attribute; parameters after commas, as in resource,of=cpu.",
+        help="fair, cost, resource, sleep, none, or module:attribute; parameters after commas, as in resource,of=cpu.",
     ),
     _option(
         "--weight",

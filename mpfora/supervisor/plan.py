@@ -15,10 +15,11 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpfora.model import Wants
+from mpfora.supervisor.prices import AVERAGE
 
 #: shares are computed in floating point: a share this little under a whole number is that number
 _EPSILON = 1e-6
@@ -42,12 +43,18 @@ class Seat:
 class Group:
     """Tasks that the same nodes can run. key: whatever tells them from others, and can be ordered.
 
-    able  the names of the nodes that can run them;  held  node -> how many of them it has"""
+    able    the names of the nodes that can run them;  held  node -> how many of them it has
+    points  node -> what one of them costs there that is not known by itself: for the plan by cost"""
 
     key: tuple[object, ...]
     able: frozenset[str]
     held: Mapping[str, int]
     resting: bool = False
+    points: Mapping[str, int] = field(default_factory=dict)
+
+    def points_on(self, node: str) -> int:
+        """What one of these tasks costs there, if it is not known by itself."""
+        return self.points.get(node, AVERAGE)
 
 
 @dataclass(frozen=True, slots=True)

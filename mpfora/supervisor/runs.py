@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mpfora.linux import boot_ns
 from mpfora.model import Usage
 from mpfora.outcome import Cause, Death, classify
 from mpfora.slots import MAX_SLOTS, Beat, SlotTable
@@ -14,11 +15,13 @@ from mpfora.supervisor.run import Run
 
 @dataclass(frozen=True, slots=True)
 class RunUsage:
-    """What a run's tree uses, looked at every few seconds: CPU seconds so far, resident bytes, processes."""
+    """What a run's tree uses, looked at every few seconds: CPU seconds so far, resident bytes, processes; at_s: boot
+    time of that look."""
 
     cpu_s: float = 0.0
     rss: int = 0
     processes: int = 0
+    at_s: float = 0.0
 
 
 class Runs:
@@ -73,8 +76,11 @@ class Runs:
 
     def used(self, rows: list[list[float]]) -> None:
         """Rows of a Usages frame."""
+        at_s = boot_ns() / 1e9
         self._usages = {
-            int(run): RunUsage(cpu_s, int(rss), int(count)) for run, cpu_s, rss, count in rows if int(run) in self._runs
+            int(run): RunUsage(cpu_s, int(rss), int(count), at_s)
+            for run, cpu_s, rss, count in rows
+            if int(run) in self._runs
         }
 
     def started(self, number: int, pid: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mpfora.history import Run
-from mpfora.model import Claim
+from mpfora.model import Claim, Cost
 from mpfora.outcome import Outcome
 from mpfora.retry import Retry
 from mpfora.states import State, TaskState
@@ -46,6 +46,7 @@ class Slot:
     taken_revision    the newest command that was carried out or dropped
     leave             why the claim is to be given back; "" while it is to be kept
     leave_to          the node that should have the task then; None: any
+    cost              what it costs, where this node measures
     lost              the claim is not ours any more: the process is killed and nothing is written
     hold              why nothing is started although the task is runnable (its state is unreadable)
     history           its last runs, as they are kept
@@ -83,6 +84,7 @@ class Slot:
     taken_revision: int = 0
     leave: str = ""
     leave_to: str | None = None
+    cost: Cost | None = None
     lost: bool = False
     hold: str = ""
     outcome: Outcome | None = None

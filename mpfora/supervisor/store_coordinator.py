@@ -16,9 +16,9 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 from mpfora import kv
-from mpfora.keys import Layout, format_member, format_progress, format_released, parse_member
+from mpfora.keys import Layout, format_member, format_progress, format_released, format_usage, parse_member
 from mpfora.kv import KV, Delete, Get, Put, Store, Txn, TxnResult, absent, lease_is
-from mpfora.model import Claim, Member
+from mpfora.model import Claim, Member, NodeUsage
 from mpfora.supervisor.changes import Changes
 from mpfora.supervisor.coordinator import (
     ClaimAnswer,
@@ -157,6 +157,12 @@ class StoreCoordinator(Coordinator):
             key = self._layout.live(session.node)
             await self._store.txn(Txn((), (Put(key, format_progress(rows), session.lease),)))
 
+    async def publish_usage(self, usage: NodeUsage) -> None:
+        session = self.session
+        with self._news_of(session):
+            key = self._layout.usage(session.node)
+            await self._store.txn(Txn((), (Put(key, format_usage(usage), session.lease),)))
+
     async def close(self) -> None:
         session, self._session = self._session, None
         try:
@@ -254,7 +260,7 @@ class StoreCoordinator(Coordinator):
     async def release(self, claim: Claim, update: Update) -> bool:
         session = self.session
         with _translated():
-            mark = format_released(session.node, claim.fence, update.to)
+            mark = format_released(session.node, claim.fence, update.to, update.cost)
             return await self._settle(release_txn(self._layout, session, claim, update), claim, update, mark.encode())
 
     async def done(self, claim: Claim, update: Update) -> bool:

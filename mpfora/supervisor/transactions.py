@@ -137,7 +137,8 @@ def take_command(layout: Layout, task_id: str, revision: int) -> Txn:
 def release_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> Txn:
     """Write and let go, with the mark that says that nothing of the task runs any more."""
     released = layout.released(claim.task_id)
-    let_go = Delete(layout.owner(claim.task_id)), Put(released, format_released(session.node, claim.fence, update.to))
+    mark = format_released(session.node, claim.fence, update.to, update.cost)
+    let_go = Delete(layout.owner(claim.task_id)), Put(released, mark)
     return Txn(
         still_ours(layout, session, claim),
         (*update_ops(layout, claim, update), *let_go),

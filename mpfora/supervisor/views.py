@@ -11,6 +11,7 @@ from mpfora.supervisor.designations import Designations
 from mpfora.supervisor.mirror import NO_WANTS, Mirror
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.plan import Group, group_key
+from mpfora.supervisor.prices import AVERAGE
 from mpfora.supervisor.slot import Process, Slot
 
 
@@ -33,7 +34,17 @@ class Views:
             (leaving if slot.leave or slot.giving_back or not slot.is_held else kept).append(slot)
         mine = tuple(self._own(slot, now_s) for slot in kept)
         view = self.of_nodes()
-        return replace(view, mine=mine, groups=self._groups(leaving), nodes=self._without(view.nodes, leaving))
+        gone = {slot.task_id: self._moves.in_flight.get(slot.task_id) for slot in leaving}
+        priced = (
+            task if task.id not in gone else replace(task, node=gone[task.id] or "") for task in self._books.priced()
+        )
+        return replace(
+            view,
+            mine=mine,
+            groups=self._groups(leaving),
+            nodes=self._without(view.nodes, leaving),
+            priced=tuple(task for task in priced if task.node),
+        )
 
     def _load(self, member: Member) -> NodeLoad:
         load = self._books.load(member.name)
@@ -46,6 +57,7 @@ class Views:
             labels=member.labels,
             resting=load.owned + load.designated - load.active,
             handlers=member.handlers,
+            cost=self._books.points(member.name) / AVERAGE,
         )
 
     def _own(self, slot: Slot, now_s: float) -> OwnTask:
@@ -53,8 +65,8 @@ class Views:
         run_s = now_s - slot.saved_s if slot.process is not Process.NONE else 0.0
         settled = self._moves.is_settled(slot.task_id, now_s)
         if task is None:
-            return OwnTask(slot.task_id, NO_WANTS, run_s, slot.resting, settled)
-        return OwnTask(slot.task_id, task.wants, run_s, task.resting, settled)
+            return OwnTask(slot.task_id, NO_WANTS, run_s, slot.resting, settled, slot.cost)
+        return OwnTask(slot.task_id, task.wants, run_s, task.resting, settled, slot.cost)
 
     def _groups(self, leaving: Iterable[Slot]) -> tuple[Group, ...]:
         groups = {group.key: group for group in self._books.groups()}
@@ -65,9 +77,12 @@ class Views:
                 continue
             held = dict(group.held)
             held[self._node] -= 1
+            points = dict(group.points)
             if (to := self._moves.in_flight.get(slot.task_id)) is not None:
                 held[to] = held.get(to, 0) + 1
-            groups[group.key] = replace(group, held=held)
+                if points:
+                    points.setdefault(to, points[self._node])
+            groups[group.key] = replace(group, held=held, points=points)
         return tuple(groups.values())
 
     def _without(self, nodes: Mapping[str, NodeLoad], leaving: Iterable[Slot]) -> dict[str, NodeLoad]:

@@ -8,6 +8,10 @@ prints for each event in a cluster's life (start, a node joins, leaves, dies, ha
 tasks are afterwards, how many moved, how many attempts a claim took, and after how many seconds all was quiet. The
 cluster is real nodes' decisions over a played store (mpfora.testing.cluster): no process, no etcd, a few seconds.
 
+    print(compare(MyBalancer, cpu={"t0": 1.0, "t1": 1.0}))
+
+says what tasks use, in cores, and has a column for how evenly that is spread.
+
 Raises AssertionError where a balancer has no rest: tasks that change hands for ever.
 """
 
@@ -23,11 +27,15 @@ from mpfora.testing.cluster import Cluster
 
 NodeSettings = Mapping[str, Any]
 
+#: long enough for tasks to be measured, and for what is moved then
+MEASURING_S = 180.0
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What one event did. spread: between the fullest node and the emptiest; moves: tasks that were given away for the
-    balance; attempts: per claim; quiet_s: until the last task changed hands; unclaimed: tasks that nobody has."""
+    balance; attempts: per claim; quiet_s: until the last task changed hands; unclaimed: tasks that nobody has; cpu: the
+    CPU that the busiest node's tasks use, by what the average node's do."""
 
     balancer: str
     event: str
@@ -36,15 +44,19 @@ class Row:
     attempts: float
     quiet_s: float
     unclaimed: int
+    cpu: float = 1.0
 
     def __str__(self) -> str:
         return (
             f"{self.balancer:16} {self.event:16} {self.spread:7} {self.moves:7} {self.attempts:10.3f}"
-            f" {self.quiet_s:8.2f} {self.unclaimed:10}"
+            f" {self.quiet_s:8.2f} {self.unclaimed:10} {self.cpu:8.2f}"
         )
 
 
-HEADER = f"{'balancer':16} {'event':16} {'spread':>7} {'moves':>7} {'attempts':>10} {'quiet s':>8} {'unclaimed':>10}"
+HEADER = (
+    f"{'balancer':16} {'event':16} {'spread':>7} {'moves':>7} {'attempts':>10} {'quiet s':>8} {'unclaimed':>10}"
+    f" {'max/mean':>8}"
+)
 
 
 class Comparison(list[Row]):
@@ -70,6 +82,10 @@ class Life:
             self.cluster.start(name, **settings)
         self.cluster.run(5.0)
         return self._row("start", lambda: self.cluster.submit(self._tasks))
+
+    def measured(self) -> Row:
+        """Some minutes pass, in which nodes that measure learn what their tasks use."""
+        return self._row("minutes pass", lambda: self.cluster.run(MEASURING_S))
 
     def join(self) -> Row:
         settings = next(iter(self._nodes.values()))
@@ -108,9 +124,11 @@ class Life:
     def _row(self, event: str, begin: Callable[[], None]) -> Row:
         cluster = self.cluster
         moves, attempts, claims, at = cluster.moves, cluster.attempts, cluster.claims, cluster.now
+        cluster.changed_at = at
         begin()
-        rolled_s = cluster.now - at
-        quiet_s = cluster.settle() + rolled_s
+        last_s, begun_s = cluster.changed_at - at, cluster.now - at
+        more_s = cluster.settle()
+        quiet_s = begun_s + more_s if more_s else last_s
         return Row(
             self._name,
             event,
@@ -119,10 +137,12 @@ class Life:
             (cluster.attempts - attempts) / max(1, cluster.claims - claims),
             quiet_s,
             len(cluster.wants) - len(cluster.owners),
+            cluster.unevenness(),
         )
 
     def all(self) -> list[Row]:
-        return [self.start(), self.join(), self.leave(), self.crash(), self.hang(), self.roll()]
+        events = [self.start, self.measured, self.join, self.leave, self.crash, self.hang, self.roll]
+        return [event() for event in events if event != self.measured or self.cluster.cpu]
 
 
 def compare(
@@ -138,7 +158,7 @@ def compare(
     make_balancer  makes one for each node: the class, or a function
     nodes    how many; or the settings of each by name, e.g. {"a": {"labels": {"zone": "1"}, "weight": 2.0}}
     tasks    how many; or what each asks of a node, by id
-    cluster  further arguments of mpfora.testing.cluster.Cluster: lag_s, stop_s, seed
+    cluster  further arguments of mpfora.testing.cluster.Cluster: lag_s, stop_s, seed, cpu
     """
     by_name = {f"n{n}": {} for n in range(nodes)} if isinstance(nodes, int) else nodes
     by_id = {f"t{n}": Wants() for n in range(tasks)} if isinstance(tasks, int) else tasks

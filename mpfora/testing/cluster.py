@@ -16,7 +16,7 @@ from typing import Any
 from mpfora.config import Settings
 from mpfora.handlers import HandlerSettings
 from mpfora.keys import format_json
-from mpfora.model import Claim, Member, Wants
+from mpfora.model import Claim, Cost, Member, NodeUsage, Wants
 from mpfora.outcome import Death, SaidMessage, classify
 from mpfora.supervisor import changes as ch
 from mpfora.supervisor import commands as do
@@ -27,11 +27,14 @@ from mpfora.supervisor.core import Core
 
 _WALL_S = 1_700_000_000.0
 _QUIET_S = 30.0
+#: what each task's processes hold
+_RSS = 32 << 20
 
 
 class Cluster:
     """make_balancer  called once for each node
     lag_s   bounds of the time in which a change reaches a node;  stop_s  what a task takes to stop
+    cpu     task id -> the cores that it uses while it runs; those that are not in it use none
     """
 
     def __init__(
@@ -41,16 +44,19 @@ class Cluster:
         lag_s: tuple[float, float] = (0.001, 0.02),
         stop_s: float = 0.2,
         seed: int = 1,
+        cpu: Mapping[str, float] | None = None,
     ) -> None:
         self.now = 1000.0
         self.rng = random.Random(seed)
         self._make, self._lag_s, self.stop_s = make_balancer, lag_s, stop_s
+        self.cpu: dict[str, float] = dict(cpu or {})
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._revision = 0
         self.wants: dict[str, Wants] = {}
         self.owners: dict[str, tuple[str, int]] = {}
         self.members: dict[str, Member] = {}
+        self.usages: dict[str, NodeUsage] = {}
         self.nodes: dict[str, Node] = {}
         #: claims that were tried, and won; tasks that were let go for the balance; processes killed with their node
         self.attempts = self.claims = self.moves = 0
@@ -117,6 +123,14 @@ class Cluster:
         counts = self.owned().values()
         return max(counts, default=0) - min(counts, default=0)
 
+    def unevenness(self) -> float:
+        """The CPU that the busiest node's tasks use, by what the average node's do; 1.0 where none use any."""
+        used = dict.fromkeys(self.nodes, 0.0)
+        for task_id, (node, _) in self.owners.items():
+            used[node] = used.get(node, 0.0) + self.cpu.get(task_id, 0.0)
+        total = sum(used.values())
+        return max(used.values()) * len(used) / total if total else 1.0
+
     # -- the store ------------------------------------------------------------------------------------------------
 
     def after(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
@@ -138,11 +152,16 @@ class Cluster:
         for task_id, wants in self.wants.items():
             changes += [ch.TaskPut(task_id), ch.WantsPut(task_id, wants)]
         changes += [ch.OwnerPut(task_id, node, fence) for task_id, (node, fence) in self.owners.items()]
+        changes += [ch.UsagePut(node, usage) for node, usage in self.usages.items()]
         return ch.Changes(self._revision, tuple(changes), reset=True)
 
     def put_member(self, member: Member) -> None:
         self.members[member.name] = member
         self.commit(ch.MemberPut(member))
+
+    def put_usage(self, node: str, usage: NodeUsage) -> None:
+        self.usages[node] = usage
+        self.commit(ch.UsagePut(node, usage))
 
     def end_lease(self, name: str, *, clean: bool) -> None:
         gone = [task_id for task_id, (node, _) in self.owners.items() if node == name]
@@ -150,7 +169,8 @@ class Cluster:
             del self.owners[task_id]
         self.members.pop(name, None)
         self.changed_at = self.now
-        self.commit(ch.MemberGone(name), *[ch.OwnerGone(task_id, clean) for task_id in gone])
+        usage = [ch.UsageGone(name)] if self.usages.pop(name, None) is not None else []
+        self.commit(ch.MemberGone(name), *[ch.OwnerGone(task_id, clean) for task_id in gone], *usage)
 
     def claim(self, node: Node, claims: tuple[tuple[str, str | None], ...]) -> list[ClaimAnswer]:
         self.attempts += len(claims)
@@ -170,13 +190,13 @@ class Cluster:
             self.commit(*puts)
         return answers
 
-    def release(self, claim: Claim, to: str | None, *, for_balance: bool) -> bool:
+    def release(self, claim: Claim, to: str | None, cost: Cost | None, *, for_balance: bool) -> bool:
         if self.owners.get(claim.task_id, ("", 0))[1] != claim.fence:
             return False
         del self.owners[claim.task_id]
         self.moves += for_balance
         self.changed_at = self.now
-        self.commit(ch.OwnerGone(claim.task_id, clean=True, to=to))
+        self.commit(ch.OwnerGone(claim.task_id, clean=True, to=to, cost=cost))
         return True
 
 
@@ -193,7 +213,8 @@ class Node:
         self._arrives_at = 0.0
         self._woken_at: float | None = None
         self._leaving: dict[str, str] = {}
-        self._tasks: dict[int, str] = {}
+        #: run -> its task, and the CPU seconds that it had used when
+        self._tasks: dict[int, tuple[str, float, float]] = {}
         cluster.after(0.0, self.tell, ev.Tick())
 
     def send(self, batch: ch.Changes) -> None:
@@ -238,7 +259,9 @@ class Node:
             case do.ClaimTasks(claims):
                 self.cluster.after(self.cluster.lag(), self._claim, claims)
             case do.Release(claim, update):
-                self.cluster.after(self.cluster.lag(), self._release, claim, update.to)
+                self.cluster.after(self.cluster.lag(), self._release, claim, update.to, update.cost)
+            case do.PublishUsage(usage):
+                self.cluster.after(self.cluster.lag(), self.cluster.put_usage, self.name, usage)
             case do.CloseSession():
                 self.cluster.end_lease(self.name, clean=True)
                 self._answer(ev.SessionClosed(), 0.0)
@@ -251,11 +274,14 @@ class Node:
                 self._carry_out_process(command)
 
     def _carry_out_process(self, command: do.Command) -> None:
+        now = self.cluster.now
         match command:
             case do.Fork(run, task_id):
-                self._tasks[run] = task_id
+                self._tasks[run] = task_id, 0.0, now
+            case do.Measure(runs):
+                self._answer(ev.Measured(tuple(self._sample(task_id, run) for task_id, run in runs)), 0.0)
             case do.AskStop(run, message, reason):
-                self._leaving[self._tasks[run]] = reason
+                self._leaving[self._tasks[run][0]] = reason
                 outcome = classify(SaidMessage(message), Death(exit_code=0))
                 self._answer(ev.ChildExited(run, outcome), self.cluster.stop_s)
             case do.Kill(run, cause):
@@ -263,12 +289,19 @@ class Node:
             case do.Keep(claim):
                 self._answer(ev.Settled(claim.task_id, claim.fence))
 
+    def _sample(self, task_id: str, run: int) -> ev.Sample:
+        now = self.cluster.now
+        _, used_s, since = self._tasks[run]
+        used_s += (now - since) * self.cluster.cpu.get(task_id, 0.0)
+        self._tasks[run] = task_id, used_s, now
+        return ev.Sample(task_id, run, used_s, _RSS, now)
+
     def _claim(self, claims: tuple[tuple[str, str | None], ...]) -> None:
         self._answer(ev.ClaimsAnswered(tuple(self.cluster.claim(self, claims))))
 
-    def _release(self, claim: Claim, to: str | None) -> None:
+    def _release(self, claim: Claim, to: str | None, cost: Cost | None) -> None:
         for_balance = self._leaving.get(claim.task_id) == "rebalance"
-        is_ours = self.cluster.release(claim, to, for_balance=for_balance)
+        is_ours = self.cluster.release(claim, to, cost, for_balance=for_balance)
         self._answer((ev.Settled if is_ours else ev.SettleRefused)(claim.task_id, claim.fence))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from mpfora.history import Run
-from mpfora.model import Claim, Member, Wants
+from mpfora.model import Claim, Cost, Member, NodeUsage, Wants
 from mpfora.states import Message, State, TaskError, TaskState
 from mpfora.supervisor.changes import (
     Change,
@@ -41,6 +41,8 @@ from mpfora.supervisor.changes import (
     TaskCommandPut,
     TaskGone,
     TaskPut,
+    UsageGone,
+    UsagePut,
     WantsPut,
 )
 from mpfora.supervisor.coordinator import Coordinator, LeaseLost, Lost, NameTaken, Update, Won
@@ -543,3 +545,16 @@ class CoordinatorConformance:
             await rig.want_progress("r1", False)
             await watcher.sees(ReaderGone("r1"))
         assert await rig.progress("n1") == {}
+
+    async def test_what_tasks_cost_is_seen_by_every_node_and_goes_with_the_lease(self, rig: Rig) -> None:
+        usage = NodeUsage({"t": Cost(900, 12)}, {"": (3, Cost(10, 5))})
+        async with self.node(rig, "n1") as (node, _), self.node(rig, "n2") as (_, other):
+            if type(node).publish_usage is Coordinator.publish_usage:
+                pytest.skip("this store keeps nothing of what tasks cost")
+            await node.publish_usage(usage)
+            await other.sees(UsagePut("n1", usage))
+            claim = await self.claimed(rig, node)
+            assert await node.release(claim, Update(to="n2", cost=Cost(900, 12)))
+            await other.sees(OwnerGone("t", clean=True, to="n2", cost=Cost(900, 12)))
+            await rig.expire("n1")
+            await other.sees(UsageGone("n1"))
