@@ -14,8 +14,8 @@ from .run import Record
 @dataclass(frozen=True, slots=True)
 class Catch:
     """A run with a plant. kinds: of violations of the kinds that it is to be caught by, and how many; empty: it was
-    missed. after_s: from the nemesis's beginning until the first of them could be told; of one that shows at the end
-    only, the length of the run."""
+    missed. after_s: from the first task's submission until the first of them could be told; of one that shows only at
+    the end, the length of the run."""
 
     plant: str
     seed: int

@@ -53,7 +53,7 @@ class Fault:
 
 
 #: so much later a node sees what happens to it: well within the grace
-SLOW_S = 0.45
+SLOW_S = 0.6
 #: so much later each answer comes, just within the patience of a renewal, and so long before the supervisor is stopped
 ANSWER_S, LATE_FOR_S = 0.9, 4.0
 

@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Record:
-    """Everything that a run has shown. began: boot time of the nemesis's beginning."""
+    """Everything that a run has shown. began: boot time, just before the first task is submitted."""
 
     seed: int
     seconds: float
@@ -61,9 +61,9 @@ def run(folder: Path, seed: int, seconds: float, say: Say = print, plant: str = 
     scene = Scene(folder, list(NODES), plant=plant)
     try:
         version = scene.cluster.members[0].version()
+        record.began = boot_ns()
         for number in range(TASKS):
             scene.submit(f"t{number}", HANDLERS[number % len(HANDLERS)].__name__)
-        record.began = boot_ns()
         _torment(scene, random.Random(seed), time.monotonic() + seconds, record, say)
         _bring_to_an_end(scene, record, say)
         ends = _ends(scene)

@@ -27,6 +27,8 @@ from .planted import PLANT, planted
 ROOT = Path(__file__).resolve().parents[2]
 HANDLERS = tuple(f"{name}=tests.faults.trace:{name}" for name in ("polite", "saving", "stubborn", "deaf"))
 TTL_S = 4
+#: one node has room for all: who waits does not wait for that
+MAX_TASKS = 100
 
 
 class Host:
@@ -45,7 +47,7 @@ class Host:
         self.spent: list[Node] = []
         self.busy = False
         self.wanted = True
-        self.options: dict[str, object] = {"lease_ttl": TTL_S, "stop_timeout": 2, "max_tasks": 30}
+        self.options: dict[str, object] = {"lease_ttl": TTL_S, "stop_timeout": 2, "max_tasks": MAX_TASKS}
 
     def start(self) -> Node:
         argv = command(*HANDLERS, etcd=self._endpoints, namespace=self._namespace, name=self.name, **self.options)
