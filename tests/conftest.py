@@ -23,6 +23,7 @@ _THOROUGH = ("test_node", "test_zoo", "test_faults", "test_outages", "test_demo"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that are marked as long, too")
     parser.addoption("--quick", action="store_true", help="leave out what starts real nodes or breaks real servers")
+    parser.addoption("--states-seed", type=int, help="draw the steps of test_node_states.py from this seed")
     parser.addoption("--seeds", type=int, default=2000, help="lives of the simulated cluster (property/test_cluster.py)")
 
 
