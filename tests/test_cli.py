@@ -251,7 +251,7 @@ async def test_a_task_says_why_it_is_pending_and_shows_its_runs(cli: Cli) -> Non
     assert shown[-3:] == [
         "  ATTEMPT  NODE  STARTED               FOR    CPU    MEMORY   CAUSE      ERROR",
         "  1        n1    1970-01-01T00:00:10Z  1m05s  1m30s  3.0 MiB  raised     ValueError: no more",
-        "  2        n2    1970-01-01T00:01:40Z  1s     0s     -        completed  -",
+        "  2        n2    1970-01-01T00:01:40Z  1.00s  0.00s  -        completed  -",
     ]
     assert (await cli.ok_here("history", "p1")).splitlines() == [line[2:] for line in shown[-3:]]
     rows = parsed(await cli.ok_here("history", "p1", "--json"))

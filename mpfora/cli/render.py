@@ -101,6 +101,11 @@ def format_age(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
+def _format_span(seconds: float) -> str:
+    """As format_age, and finer where it is short: most failures are."""
+    return f"{max(0.0, seconds):.2f}s" if seconds < 10 else format_age(seconds)
+
+
 def print_task(task: TaskInfo) -> None:
     """All of one task, a field a line; its errors, its runs and its stack below."""
     values = task.to_json()
@@ -131,13 +136,13 @@ def print_history(runs: Sequence[Run], indent: str = "") -> None:
 
 
 def _run_cells(run: Run) -> tuple[str, ...]:
-    lasted = "" if run.started is None or run.ended is None else format_age(run.ended - run.started)
+    lasted = "" if run.started is None or run.ended is None else _format_span(run.ended - run.started)
     return (
         str(run.attempt),
         run.node,
         "" if run.started is None else format_time(int(run.started)),
         lasted,
-        format_age(run.cpu_s),
+        _format_span(run.cpu_s),
         format_size(run.max_rss) if run.max_rss else "",
         run.cause,
         _cut(run.error),

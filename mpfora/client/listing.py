@@ -263,6 +263,8 @@ def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None 
     """One task's row."""
     kept, problem = _read_state(keys.state)
     reason = None if reasons is None else reasons.of(task_id, keys, kept)
+    if reason is not None and problem:
+        reason += "; mend what stands at its state key in etcd, or end it with kill or delete"
     if reasons is not None and (until := reasons.asleep_until(keys)) is not None:
         kept = replace(kept, state=State.SLEEPING, until=until)
     node = _owner_node(keys)
