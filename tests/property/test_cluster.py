@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sim import interrupted, planted, probes, runner
+from sim import interrupted, planted, probes, runner, scenario
 from sim.pool import run_many
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,15 +60,16 @@ def test_whatever_is_lost_and_whenever_a_node_dies_it_ends_well(probe: str) -> N
 def test_the_same_seed_is_the_same_life_whatever_hashes_are() -> None:
     first, second = (digests(hash_seed) for hash_seed in ("1", "2"))
     assert first == second
-    assert len(set(first)) == 10
+    assert len(set(first)) == len(first) == 10 + len(scenario.PROFILES)
 
 
 def digests(hash_seed: str) -> list[str]:
-    """Of everything that happens in ten lives, in an interpreter of its own."""
+    """Of everything that happens in ten lives and one of each kind, in an interpreter of its own."""
     program = (
-        "import hashlib; from tests.sim.runner import run\n"
-        "for seed in range(10):\n"
-        "    lines = []; run(seed, lines.append)\n"
+        "import hashlib; from tests.sim import runner, scenario\n"
+        "lives = [(seed, None) for seed in range(10)] + [(99, profile) for profile in scenario.PROFILES]\n"
+        "for life in lives:\n"
+        "    lines = []; runner.run(life[0], lines.append, life[1])\n"
         "    print(hashlib.sha256('\\n'.join(lines).encode()).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}

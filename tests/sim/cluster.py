@@ -221,6 +221,10 @@ class Cluster(Surroundings):
             case "cut" | "cut_out" | "cut_back":
                 machine.link.cut(fault.kind != "cut_back", fault.kind != "cut_out")
                 world.at(end, machine.link.heal)
+            case "cut_all":
+                for each in self.machines.values():
+                    each.link.cut(True, True)
+                    world.at(end, each.link.heal)
             case "leader":
                 if self.etcd.has_leader:
                     self.etcd.lose_leader()
@@ -342,7 +346,8 @@ class Cluster(Surroundings):
         troubles = [
             fault
             for fault in self.scenario.faults
-            if fault.kind == "leader" or (fault.node == machine.name and fault.kind not in ("revoke", "compact"))
+            if fault.kind in ("leader", "cut_all")
+            or (fault.node == machine.name and fault.kind not in ("revoke", "compact"))
             if now - fault.for_s - 1.0 < fault.at < now + 2.0
         ]
         is_good = not (weather.loss or weather.slow or weather.stall) and machine.link.back and self.etcd.has_leader

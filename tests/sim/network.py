@@ -48,6 +48,8 @@ class Link:
         self.out = self.back = True
         #: the member of etcd that its watches are with is behind the others until then
         self.behind_until = 0.0
+        #: how often they have changed to another member
+        self.member = 0
         #: asked of each request: whether it is lost, or its reply
         self.lose_request: Callable[[str], bool] = lambda _: False
         self.lose_reply: Callable[[str], bool] = lambda _: False
@@ -59,7 +61,9 @@ class Link:
         self.out = self.back = True
 
     def fall_behind(self, until: float) -> None:
+        """From now on the watches are with a member that is behind until then."""
         self.behind_until = max(self.behind_until, until)
+        self.member += 1
 
     def catch_up(self) -> None:
         self.behind_until = 0.0

@@ -28,7 +28,7 @@ from mpfora.supervisor.coordinator import Lost, Update
 from mpfora.supervisor.events import Renewed
 from mpfora.supervisor.slot import Process
 
-from . import machine, scenario, zygotes
+from . import machine, scenario, store, zygotes
 
 Patch = tuple[Any, str, Any]
 
@@ -209,6 +209,20 @@ def adrift_for_ever() -> list[Patch]:
     ]
 
 
+def reads_may_go_back() -> list[Patch]:
+    """A listing comes from a member that is behind what this client was told before, as serializable reads may."""
+    real = store.SimStore.list
+    former: dict[tuple[store.SimStore, str], kv.Listing] = {}
+
+    async def listing(self: store.SimStore, start: str, end: str) -> kv.Listing:
+        if (self, start) in former and self._link.behind_until > self._host.world.now:
+            return former[self, start]
+        found = former[self, start] = await real(self, start, end)
+        return found
+
+    return [(store.SimStore, "list", listing)]
+
+
 def suspects_for_ever() -> list[Patch]:
     """A node that was late once does not tell the others that it is well again."""
     real = core.Core._members_changed
@@ -292,6 +306,7 @@ FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
         (deadline_by_a_clock_that_stands_still, ("beyond its lease", "two at once"), "pause"),
         (adrift_for_ever, ("does not settle",), "outage"),
         (suspects_for_ever, ("does not settle", "not balanced"), "lag"),
+        (reads_may_go_back, ("a node misbehaves",), "lag"),
         (settings_of_tasks_ignored, ("wrong settings",), "all"),
         (started_before_its_time, ("before its time",), "all"),
         (labels_ignored, ("on the wrong node",), "all"),

@@ -26,9 +26,11 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
     # machines that stand still, and a network that tells them late what they missed
     "pause": ("pause", "pause", "pause", "cut", "lag"),
     # members of etcd that are behind, and nodes that hear of them what was long ago
-    "lag": ("lag", "lag", "compact", "kill_supervisor"),
+    "lag": ("lag", "lag", "compact", "compact", "cut", "kill_supervisor"),
     # tasks that may outlive their claims, and reasons to
-    "outage": ("cut", "cut_out", "cut_back", "leader", "cut", "stop_supervisor", "kill_supervisor", "lag", "shut_down"),
+    "outage": (
+        "cut_all", "cut_all", "cut", "cut_out", "cut_back", "leader", "stop_supervisor", "kill_supervisor", "lag",
+    ),
     # what etcd itself does to a cluster on a good network
     "store": ("revoke", "revoke", "revoke", "compact", "leader", "kill_supervisor"),
     # what tries the lease's arithmetic: handlers that do not obey, and nodes that cannot renew
@@ -39,8 +41,15 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _WEIGHTS = {
-    "calm": 2, "network": 4, "processes": 5, "pause": 2, "lag": 1, "outage": 2, "store": 2, "lease": 3, "all": 6,
+    "calm": 2, "network": 4, "processes": 5, "pause": 3, "lag": 1, "outage": 4, "store": 2, "lease": 3, "all": 6,
 }  # fmt: skip
+
+#: where leases are to end within a life
+_TTLS: Mapping[str, tuple[float, ...]] = {
+    "lease": (3.0, 5.0, 15.0, 15.0), "pause": (3.0, 3.0, 5.0), "outage": (3.0, 3.0, 5.0),
+}  # fmt: skip
+#: kinds of lives by what is tried in them: faults that last about as long as a lease
+_LEASES_END = tuple(_TTLS)
 
 NAMESPACE = "sim"
 #: wall time at the world's time 0
@@ -171,11 +180,11 @@ class Drawer:
     def draw(self) -> Scenario:
         rng = self.rng
         profile = self.profile or rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-        ttl_s = rng.choice((3.0, 5.0, 15.0, 15.0) if profile == "lease" else (3.0, 3.0, 5.0, 10.0, 15.0))
+        ttl_s = rng.choice(_TTLS.get(profile, (3.0, 3.0, 5.0, 10.0, 15.0)))
         stop_timeout_s = rng.choice((2.0, 5.0, 5.0) if profile == "lease" else (0.5, 2.0, 5.0))
         safety_s = rng.uniform(8.0, 25.0)
         nodes = self._nodes(profile, ttl_s)
-        if profile == "lease":
+        if profile in _LEASES_END:
             safety_s += ttl_s
         tasks = self._tasks(nodes, safety_s, stop_timeout_s, profile)
         retry = Retry(max_errors=rng.choice((1, 3, 8)), delay=rng.choice((0.1, 1.0)), max_delay=4.0, within="4h")
@@ -251,6 +260,8 @@ class Drawer:
         rng = self.rng
         if profile == "lease" and rng.random() < 0.7:
             return (replace(draw_act(rng, "forever", stop_timeout_s=stop_timeout_s), leave_s=None),)
+        if profile in _LEASES_END and rng.random() < 0.6:
+            return (draw_act(rng, "forever", stop_timeout_s=stop_timeout_s),)
         if profile == "calm":
             kinds = [rng.choice(("result", "forever"))]
         else:
@@ -306,7 +317,7 @@ class Drawer:
         for _ in range(rng.choice((1, 2, 3, 5, 8))):
             kind = rng.choice(kinds)
             at = rng.uniform(0.5, safety_s)
-            spans = (0.8, 1.2, 1.6) if profile in ("lease", "outage", "pause") else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
+            spans = (0.8, 1.2, 1.6) if profile in (*_LEASES_END, "lag") else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
             for_s = rng.choice(spans) * ttl_s * (0.5 + rng.random())
             faults.append(Fault(at, kind, rng.choice(nodes).name, min(for_s, 25.0)))
         return tuple(sorted(faults, key=lambda fault: fault.at))

@@ -88,6 +88,7 @@ class Stream:
         self._waiting: Future | None = None
         self._last_at = 0.0
         self._number: int | None = None
+        self._member = 0
         self._turn = 0
         self._connect()
 
@@ -122,7 +123,7 @@ class Stream:
         except Compacted as error:
             link.world.after(link.delay(), self._host.enter, self._take, error, self._turn)
             return
-        self._number = etcd.watch(self._send)
+        self._number, self._member = etcd.watch(self._send), link.member
         for revision in missed:
             self._send(revision)
 
@@ -136,7 +137,7 @@ class Stream:
         if not self._host.alive:
             self.close()
             return
-        if not (link.back and link.etcd.has_leader):
+        if not (link.back and link.etcd.has_leader) or link.member != self._member:
             self._break()
             return
         at = max(link.world.now, link.behind_until) + link.delay() + link.watch_lag()
