@@ -167,7 +167,8 @@ async def test_a_client_sees_why(client: AsyncClient, etcd: EtcdServer, namespac
         assert (await client.task("p1")).reason == rows["p1"]
         await client._etcd.put(node.layout.props("p1"), "{")
         assert ((await client.task("p1")).reason or "").startswith("its props cannot be read (props is no JSON")
-        await client._etcd.put(node.layout.state("p1"), format_state(TaskState(attempt=1)))
+        await client._etcd.put(node.layout.state("p1"), format_state(TaskState(attempt=1, node="n0")))
+        assert (await client.task("p1")).node is None, "its last run was on n0, and now it is nobody's"
         await client._etcd.put(node.layout.state("full"), format_state(TaskState(State.PAUSED)))
         assert "went without a word" in ((await client.task("p1")).reason or "")
         await client._etcd.put(node.layout.released("p1"), '{"node":"n1","fence":7}')

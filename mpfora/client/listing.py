@@ -272,7 +272,7 @@ def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None 
     return TaskInfo(
         id=task_id,
         state=UNREADABLE if problem else _shown_state(kept, keys),
-        node=node or kept.node or None,
+        node=node or (kept.node if kept.terminal else "") or None,
         handler=_named(run, "handler") or _props_handler(keys.props),
         progress=_number(run, "progress"),
         note=problem or _named(run, "note"),
