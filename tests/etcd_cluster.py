@@ -9,8 +9,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import psutil
 from etcd_server import EtcdServer
+from tcp_owner import has_socket
 from tcp_proxy import Link, Proxies
 
 
@@ -30,12 +30,12 @@ class EtcdCluster:
             for target in range(size)
             if source != target
         }
-        peers = [self.proxies.listen(partial(self._link_of, index)) for index in range(size)]
-        initial = ",".join(f"m{index}=http://127.0.0.1:{port}" for index, port in enumerate(peers))
+        self._peers = [self.proxies.listen(partial(self._link_of, index)) for index in range(size)]
+        initial = ",".join(f"m{index}=http://127.0.0.1:{port}" for index, port in enumerate(self._peers))
         for index, member in enumerate(self.members):
             member.options += [
                 "--name", f"m{index}", "--initial-cluster", initial,
-                "--initial-advertise-peer-urls", f"http://127.0.0.1:{peers[index]}",
+                "--initial-advertise-peer-urls", f"http://127.0.0.1:{self._peers[index]}",
             ]  # fmt: skip
             member.launch()
         for member in self.members:
@@ -80,10 +80,12 @@ class EtcdCluster:
 
     def _link_of(self, target: int, port: int) -> Link:
         """The link that a connection from `port` is made over: whose port that is tells who asks."""
-        for index, member in enumerate(self.members):
-            if index != target and member.pid is not None and _has_port(member.pid, port):
+        others = [(index, member.pid) for index, member in enumerate(self.members) if index != target]
+        asking = [(index, pid) for index, pid in others if pid is not None]
+        for index, pid in asking[:-1]:
+            if has_socket(pid, port, self._peers[target]):
                 return self._links[index, target]
-        return self._links[(target + 1) % len(self.members), target]
+        return self._links[(asking or others)[-1][0], target]  # nobody else is left who could
 
     def close(self) -> None:
         for member in self.members:
@@ -94,10 +96,3 @@ class EtcdCluster:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
-
-
-def _has_port(pid: int, port: int) -> bool:
-    try:
-        return any(c.laddr and c.laddr.port == port for c in psutil.Process(pid).net_connections("tcp4"))
-    except psutil.Error:
-        return False
