@@ -249,7 +249,7 @@ def test_a_claim_answered_when_it_is_another_s_already_is_never_run() -> None:
     story.put(OwnerPut("t", "n2", story.revision + 1))
     assert story.tell(won) == []
     assert story.holds() == []
-    assert story.heard("the claim is lost")
+    assert story.heard("the claim is lost: it is n2's")
 
 
 def test_a_claim_answered_when_the_task_is_gone_is_never_run() -> None:
@@ -260,6 +260,7 @@ def test_a_claim_answered_when_the_task_is_gone_is_never_run() -> None:
     story.put(TaskGone("t"))
     assert story.tell(won) == []
     assert story.holds() == []
+    assert story.heard("the claim is lost: the task is deleted")
 
 
 # -- one's own claim is watched --------------------------------------------------------------------

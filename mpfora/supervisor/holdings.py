@@ -181,20 +181,22 @@ class Holdings:
 
     def _judge(self, slot: Slot, task: TaskView | None) -> list[do.Command]:
         """The claim that a slot was made for is not in the mirror."""
-        if task is None or (task.owner is not None and task.owner.node != self._settings.name):
-            return self.lose(slot)
+        if task is None:
+            return self.lose(slot, "the task is deleted")
+        if task.owner is not None and task.owner.node != self._settings.name:
+            return self.lose(slot, f"it is {task.owner.node}'s")
         if slot.adrift:
             return []  # the claim under way is won, and its answer comes
         return self.lose(slot) if task.owner is not None else self.claim_ended(slot)
 
-    def lose(self, slot: Slot) -> list[do.Command]:
+    def lose(self, slot: Slot, why: str = "") -> list[do.Command]:
         """The claim is not ours any more: the process dies at once, and nothing more is written."""
         self._dirty[slot.task_id] = None
         if slot.lost:
             return []
         slot.lost = True
         self._adrift.pop(slot.task_id, None)
-        return [do.Say("warning", "the claim is lost", slot.task_id)]
+        return [do.Say("warning", f"the claim is lost: {why}" if why else "the claim is lost", slot.task_id)]
 
     def claim_ended(self, slot: Slot) -> list[do.Command]:
         """The claim is no more, and perhaps nobody's: lost, unless what runs may outlive it."""
