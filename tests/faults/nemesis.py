@@ -55,7 +55,7 @@ class Fault:
 #: so much later a node sees what happens to it: well within the grace
 SLOW_S = 0.6
 #: so much later each answer comes, just within the patience of a renewal, and so long before the supervisor is stopped
-ANSWER_S, LATE_FOR_S = 0.8, 4.0
+ANSWER_S, LATE_FOR_S = 0.6, 4.0
 
 #: so long a node's claims are on the way: others claim after a second, and its own request is given up after two
 HELD_S = 1.9
