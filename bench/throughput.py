@@ -18,7 +18,7 @@ import sys
 import time
 
 import psutil
-from common import HERE, ROOT, Cpu, machine, node, own_etcd, run
+from common import HERE, ROOT, Cpu, Node, machine, node, own_etcd, run
 from etcd3.etcdrpc import rpc_pb2 as rpc
 from rivals import RIVALS
 
@@ -56,7 +56,7 @@ def bare(image: str, count: int = 1000) -> tuple[float, float]:
 # -- mpfora -----------------------------------------------------------------------------------------------------------
 
 
-async def all_gone(etcd: Etcd, layout: Layout) -> None:
+async def all_gone(etcd: Etcd, layout: Layout, by: Node) -> None:
     """Until no task is left. Keys are counted, not read: the looks must not cost what is measured."""
     request = rpc.RangeRequest(
         key=f"{layout.tasks}task-".encode(), range_end=f"{layout.tasks}task.".encode(), count_only=True
@@ -68,17 +68,19 @@ async def all_gone(etcd: Etcd, layout: Layout) -> None:
         )
         if answer.count == 0:
             return
+        if by.process.poll() is not None:
+            raise RuntimeError(f"the node ended:\n{by.log.read_text(errors='replace')}")
         await asyncio.sleep(0.01)
 
 
-async def submit_and_wait(endpoint: str, namespace: str, count: int) -> float:
+async def submit_and_wait(endpoint: str, namespace: str, count: int, by: Node) -> float:
     """Seconds from the first submission to the last task's being gone."""
     etcd, batch = Etcd(endpoint), secrets.token_hex(4)
     async with AsyncClient(endpoint, namespace=namespace) as client:
         await client.ping()
         began = time.perf_counter()
         await client.submit_many((f"task-{batch}-{index}", None) for index in range(count))
-        await all_gone(etcd, Layout(namespace))
+        await all_gone(etcd, Layout(namespace), by)
         took = time.perf_counter() - began
     await etcd.close()
     return took
@@ -88,7 +90,7 @@ def mpfora(count: int, max_tasks: int) -> tuple[float, dict[str, float]]:
     """Tasks a second, and CPU seconds per task by process."""
     namespace = f"bench-{secrets.token_hex(4)}"
     with own_etcd() as etcd, node(etcd.endpoint, namespace, "handlers:nothing", max_tasks=max_tasks) as supervisor:
-        run(submit_and_wait(etcd.endpoint, namespace, 50))  # everything is warm
+        run(submit_and_wait(etcd.endpoint, namespace, 50, supervisor))  # everything is warm
         cpu = Cpu(
             {
                 "supervisor": psutil.Process(supervisor.pid),
@@ -97,7 +99,7 @@ def mpfora(count: int, max_tasks: int) -> tuple[float, dict[str, float]]:
             }
         )
         cpu.start()
-        took = run(submit_and_wait(etcd.endpoint, namespace, count))
+        took = run(submit_and_wait(etcd.endpoint, namespace, count, supervisor))
         used = cpu.used()
     return count / took, {name: seconds / count for name, seconds in used.items()}
 
