@@ -429,6 +429,16 @@ def test_a_supervisor_that_is_stopped_misses_the_deadline(tmp_path: Path) -> Non
     wait_dead(supervisor.zygote)
 
 
+def test_a_stopped_zygote_goes_on_when_its_supervisor_dies(tmp_path: Path) -> None:
+    supervisor = Supervisor("3", str(tmp_path / "will"))
+    os.kill(supervisor.zygote, signal.SIGSTOP)
+    supervisor.kill()
+    for pid in supervisor.pids:
+        wait_dead(pid)
+    wait_dead(supervisor.zygote)
+    assert (tmp_path / "will").exists()
+
+
 def test_supervisor_and_zygote_killed_at_once(tmp_path: Path) -> None:
     supervisor = Supervisor("5", str(tmp_path / "will"))
     supervisor.process.kill()

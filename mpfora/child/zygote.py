@@ -255,6 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     environment = dict(os.environ)
     environment.pop("MPFORA_ZYGOTE", None)
     _set_title(f"mpfora: zygote {options.node}")
+    # stopped, it would not hear that its supervisor is gone, and nobody would be left to end its children
+    linux.set_pdeathsig(signal.SIGCONT)
     linux.set_child_subreaper()
     linux.raise_nofile_limit()
     link = Link(options.fd)

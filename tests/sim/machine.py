@@ -261,6 +261,7 @@ class Machine:
         supervisor.host.kill()
         for zygote in self._zygotes:
             if zygote.alive:
+                zygote.go_on()  # its death signal
                 self.world.after(0.0002, zygote.hear_eof)
 
     def power_off(self) -> None:
