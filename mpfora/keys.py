@@ -33,6 +33,8 @@ from mpfora.units import format_time, parse_time
 
 MARKER = "_metafora"
 
+#: what a node says of itself stands among what it says of its tasks under this, which no task can have as its id
+NODE_ROW = "/node"
 #: loads are divided by weights
 MOST_WEIGHT = 1e9
 #: the node commands: Metafora's, then ours
@@ -468,7 +470,7 @@ def parse_wants(value: bytes | str) -> Wants:
 
 
 def format_progress(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """What a node's running tasks say of themselves, by task id."""
+    """What a node's running tasks say of themselves, by task id; and the node of itself, under NODE_ROW."""
     return format_json({task_id: dict(row) for task_id, row in rows.items()})
 
 

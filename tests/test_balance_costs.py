@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mpfora.client.listing import Picture, node_rows, read_picture
+from mpfora.client.outlook import planned_moves, with_shares
+from mpfora.keys import Layout, format_member, format_owner, format_usage
+from mpfora.kv import KV
 from mpfora.model import Cost, Member, NodeUsage, Wants
 from mpfora.supervisor import changes as ch
 from mpfora.supervisor.balance import CostBalancer, FairBalancer, NodeLoad, OwnTask, View
@@ -250,6 +254,36 @@ def test_a_task_that_is_gone_costs_nothing_and_a_reset_forgets_all() -> None:
     assert not books.mirror.prices.known
     books.books.fold(books.mirror.absorb(ch.Changes(99, (), reset=True)))
     assert books.books.points("a") == 0
+
+
+# -- seen from outside ------------------------------------------------------------------------------------------------
+
+
+def picture(*usages: tuple[str, NodeUsage]) -> Picture:
+    layout = Layout("ns")
+    kvs = [KV(layout.member(n), format_member(Member(n, handlers=("work",))).encode(), 1, 1, 1, 1) for n in "ab"]
+    for number, task_id in enumerate(("hot1", "hot2", "t1", "t2"), 2):
+        kvs.append(KV(layout.task(task_id), b"", 1, 1, 1, 0))
+        kvs.append(KV(layout.owner(task_id), format_owner("a").encode(), number, number, 1, 1))
+    kvs += [KV(layout.usage(node), format_usage(usage).encode(), 9, 9, 1, 1) for node, usage in usages]
+    return read_picture(layout, kvs)
+
+
+def test_a_dry_run_is_by_cost_where_nodes_say_what_tasks_cost() -> None:
+    hot = NodeUsage({"hot1": Cost(1000, 50), "hot2": Cost(1000, 50)}, {"": (2, Cost(0, 50))})
+    seen = picture(("a", hot), ("b", NodeUsage()))
+    (move,) = planned_moves(seen)
+    assert (move.source, move.target, move.count) == ("a", "b", 1)
+    assert move.task in ("hot1", "hot2")
+    assert "what a has costs 4.0; what b has costs 0.0" in move.why
+    assert {node.name: node.cost for node in with_shares(node_rows(seen), seen)} == {"a": 4.0, "b": 0.0}
+
+
+def test_a_dry_run_is_that_of_fair_where_nobody_measures() -> None:
+    seen = picture()
+    (move,) = planned_moves(seen)
+    assert (move.source, move.target, move.count, move.task) == ("a", "b", 2, None)
+    assert [node.cost for node in with_shares(node_rows(seen), seen)] == [None, None]
 
 
 # -- in a played cluster ----------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ TASK_FIELDS = [
 ]  # fmt: skip
 NODE_FIELDS = [
     "name", "host", "pid", "tasks", "capacity", "frozen", "draining", "labels", "started", "handlers", "share", "why",
+    "cost", "counts",
 ]  # fmt: skip
 
 
@@ -146,7 +147,10 @@ async def test_purge_asks_only_where_nothing_limits_it(cli: Cli) -> None:
     await finish("a", "b", "c")
     await finish("d", state=State.FAILED)
     asked = await cli("purge", stdin="n\n")
-    assert asked.code == 130
+    assert asked.code == 1
+    assert asked.err.endswith("mpfora: nothing is removed\n")
+    nobody = await cli("purge", stdin="")
+    assert (nobody.code, nobody.err.splitlines()[-1]) == (1, "mpfora: nothing is removed")
     assert "Remove what is kept of all finished tasks (--all does so without asking)? [y/N]" in asked.err
     assert await cli.ok_here("purge", "a") == "purged 1\n"
     assert await cli.ok_here("purge", "--state", "failed", "--older-than", "1d") == "purged 1\n"

@@ -6,9 +6,13 @@ import re
 import signal
 from collections import Counter
 
+import pytest
 from etcd_server import EtcdServer
 from node import Site, until
 from processes import no_processes_left  # noqa: F401
+
+from mpfora.keys import parse_usage
+from mpfora.model import NodeUsage
 
 TASKS = 12
 
@@ -45,3 +49,80 @@ def test_a_node_joins_another_drains_and_a_third_is_killed(etcd: EtcdServer, nam
         assert (won, late, missed) == (6 + 2 + 6, 0, 0)
         assert tried - won == lost <= 1
         assert re.search(r"; 2 tasks moved for the balance", told.string)
+
+
+def at(site: Site) -> dict[str, str | None]:
+    return {row.id: row.node for row in site.client.tasks() if row.fence is not None}
+
+
+def test_moves_of_handlers_that_hang_hold_up_no_other_move(etcd: EtcdServer, namespace: str) -> None:
+    """All that are to move are asked at once; what does not leave is killed after its time, and moves then."""
+    with Site(etcd, namespace) as site:
+        options = {"max_tasks": 0, "lease_ttl": 3, "stop_timeout": 4}
+        first = site.start("balance_handlers:work", name="n1", **options)
+        for n in range(6):
+            site.submit(f"old{n}")
+        until_owned(site, n1=6)
+        for n in range(3):
+            site.submit(f"hung{n}", hangs=True)
+            site.submit(f"calm{n}")
+        until_owned(site, n1=12)
+        site.start("balance_handlers:work", name="n2", **options)
+        until(lambda: all(at(site).get(f"calm{n}") == "n2" for n in range(3)), lambda: f"calm ones move: {at(site)}")
+        assert all(at(site).get(f"hung{n}") == "n1" for n in range(3)), "they have their stop_timeout"
+        until_owned(site, n1=6, n2=6)
+        assert {task_id for task_id, node in at(site).items() if node == "n2"} == {
+            f"{name}{n}" for name in ("hung", "calm") for n in range(3)
+        }
+        assert len(first.log.find("moves to n2")) == 6
+        assert len(first.log.find("stop_timeout")) >= 3
+
+
+def test_counts_of_live_nodes_are_told_to_those_who_ask(etcd: EtcdServer, namespace: str) -> None:
+    with Site(etcd, namespace) as site:
+        for name in ("n1", "n2"):
+            site.start("zoo:sleep", name=name, max_tasks=0)
+        for n in range(4):
+            site.submit(f"t{n}", seconds=10_000)
+        until_owned(site, n1=2, n2=2)
+        for node in site.client.nodes(counts=True):
+            assert node.counts is not None
+            told = dict(node.counts)
+            assert told.pop("attempts") - told.pop("lost") == told["won"] == 2
+            assert told == {"won": 2, "late": 0, "was_missed": 0, "moves": 0, "suspects": 0}
+        assert [node.counts for node in site.client.nodes()] == [None, None]
+
+
+@pytest.mark.long
+def test_hot_tasks_part_when_they_are_measured(etcd: EtcdServer, namespace: str) -> None:
+    with Site(etcd, namespace) as site:
+        options = {"max_tasks": 0, "balancer": "cost"}
+        first = site.start("balance_handlers:work", name="n1", **options)
+        site.start("balance_handlers:work", name="n2", **options)
+        site.tell_node("n2", "freeze")
+        until(lambda: {n.name: n.frozen for n in site.client.nodes()} == {"n1": False, "n2": True}, "n2 is frozen")
+        for n in range(6):
+            site.submit(f"t{n}", duty=0.3 if n < 2 else 0.0)
+        until_owned(site, n1=6)
+        until(lambda: bool(first_usage(site)), "n1 has told what its tasks cost", limit_s=120)
+        tasks = first_usage(site)
+        assert tasks is not None
+        assert set(tasks.tasks) >= {"t0", "t1"}
+        used = {name: cost.cpu for name, cost in tasks.tasks.items()}
+        assert min(used["t0"], used["t1"]) > 5 * max(
+            0, 1, *(used[name] for name in used if name not in ("t0", "t1"))
+        ), used
+        cost = {node.name: node.cost for node in site.client.nodes()}
+        assert (cost["n1"] or 0) > 5
+        assert cost["n2"] == 0
+        site.tell_node("n2", "unfreeze")
+        until(lambda: at(site).get("t0") != at(site).get("t1") and len(at(site)) == 6, lambda: f"{at(site)}")
+        assert first.log.find("what n1 has costs more than what n2 has")
+        assert len(first.log.find("moves to n2")) <= 3
+
+
+def first_usage(site: Site) -> NodeUsage | None:
+    """What n1 says, when it has measured something."""
+    found = site.get(site.layout.usage("n1"))
+    usage = NodeUsage() if found is None else parse_usage(found)
+    return usage if usage.tasks else None

@@ -23,13 +23,21 @@ ACTIONS = {
 
 
 @click.command("nodes")
+@click.option("--counts", is_flag=True, help="Ask each what it did for the balance since it started.")
 @json_option
 @click.pass_obj
-def list_nodes(session: Session, as_json: bool) -> None:
-    """List the live nodes."""
-    nodes = session.client().nodes()
+def list_nodes(session: Session, counts: bool, as_json: bool) -> None:
+    """List the live nodes.
+
+    With --counts: how many claims each tried, won and lost; how many of these were late, for others that had missed the
+    task; how often it was missed itself; how many tasks it gave away for the balance; and how often it began to suspect
+    a node.
+    """
+    nodes = session.client().nodes(counts)
     if as_json:
         render.print_json(nodes)
+    elif counts:
+        render.print_counts(nodes)
     else:
         render.print_nodes(nodes)
 
@@ -68,8 +76,8 @@ def command_node(session: Session, name: str, action: str, task_id: str | None, 
 def balance(session: Session, dry_run: bool, as_json: bool) -> None:
     """Have all nodes look now whether tasks should move to others.
 
-    With --dry-run: print the moves that would follow with the balancer `fair`. Each node chooses the tasks that lose
-    least by it.
+    With --dry-run: print the moves that would follow with the balancer `fair`; or with `cost`, if nodes publish what
+    their tasks cost. Each node chooses the tasks that lose least by it.
     """
     client = session.client()
     if not dry_run:
@@ -88,6 +96,8 @@ def balance(session: Session, dry_run: bool, as_json: bool) -> None:
 
 def format_tasks(move: PlannedMove) -> str:
     """Such as "3 sleeping or paused tasks of train with gpu=yes"."""
+    if move.task is not None:
+        return f"task {move.task}"
     words = [str(move.count), *(["sleeping or paused"] if move.resting else []), "task" if move.count == 1 else "tasks"]
     words += [f"of {move.handler}"] if move.handler else []
     labels = ",".join(f"{name}={value}" for name, value in sorted(move.labels.items()))

@@ -150,8 +150,23 @@ def _run_cells(run: Run) -> tuple[str, ...]:
 
 
 def print_nodes(nodes: Sequence[NodeInfo]) -> None:
-    header = ("NAME", "HOST", "PID", "TASKS", "SHARE", "CAPACITY", "STATUS", "STARTED", "LABELS", "HANDLERS")
-    _print_table(header, [_node_cells(node) for node in nodes])
+    """With what their tasks cost, where nodes measure that."""
+    header: tuple[str, ...] = (
+        "NAME", "HOST", "PID", "TASKS", "SHARE", "CAPACITY", "STATUS", "STARTED", "LABELS", "HANDLERS",
+    )  # fmt: skip
+    rows = [_node_cells(node) for node in nodes]
+    if any(node.cost is not None for node in nodes):
+        costs = ["" if node.cost is None else f"{node.cost:.2f}" for node in nodes]
+        header = (*header[:5], "COST", *header[5:])
+        rows = [(*row[:5], cost, *row[5:]) for row, cost in zip(rows, costs, strict=True)]
+    _print_table(header, rows)
+
+
+def print_counts(nodes: Sequence[NodeInfo]) -> None:
+    """What each did for the balance; nothing of those that do not tell."""
+    names = ("attempts", "won", "lost", "late", "was_missed", "moves", "suspects")
+    header = ("NAME", "ATTEMPTS", "WON", "LOST", "LATE", "MISSED", "MOVES", "SUSPECTS")
+    _print_table(header, [(node.name, *(str((node.counts or {}).get(name, "")) for name in names)) for node in nodes])
 
 
 def _node_cells(node: NodeInfo) -> tuple[str, ...]:

@@ -186,14 +186,16 @@ class AsyncClient:
         kept. Raises TaskNotFound."""
         return (await self.task(task_id)).history or ()
 
-    async def nodes(self) -> list[NodeInfo]:
-        """The live nodes, by name."""
+    async def nodes(self, counts: bool = False) -> list[NodeInfo]:
+        """The live nodes, by name. counts: with what each did for the balance, for which they are asked."""
         with self._errors():
             picture = await self._looker.picture()
-            return with_shares(node_rows(picture), picture)
+            nodes = with_shares(node_rows(picture), picture)
+            return await self._looker.with_counts(nodes, picture) if counts else nodes
 
     async def planned_moves(self) -> list[PlannedMove]:
-        """What the nodes would move for the balance if they looked now, under the balancer `fair`."""
+        """What the nodes would move for the balance if they looked now, under the balancer `fair`; or `cost`, if they
+        publish what their tasks cost."""
         with self._errors():
             return planned_moves(await self._looker.picture())
 

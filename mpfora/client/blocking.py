@@ -142,9 +142,9 @@ class Client:
         """See AsyncClient.history."""
         return self._thread.run(self._client.history(task_id))
 
-    def nodes(self) -> list[NodeInfo]:
+    def nodes(self, counts: bool = False) -> list[NodeInfo]:
         """See AsyncClient.nodes."""
-        return self._thread.run(self._client.nodes())
+        return self._thread.run(self._client.nodes(counts))
 
     def planned_moves(self) -> list[PlannedMove]:
         """See AsyncClient.planned_moves."""

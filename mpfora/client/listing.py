@@ -20,10 +20,11 @@ from mpfora.keys import (
     parse_owner,
     parse_progress,
     parse_state,
+    parse_usage,
     parse_wants,
 )
 from mpfora.kv import KV
-from mpfora.model import Member, Wants
+from mpfora.model import Member, NodeUsage, Wants
 from mpfora.states import TERMINAL, State, TaskError, TaskState
 from mpfora.task_settings import BadSetting, read_task_settings
 from mpfora.units import format_time, parse_time
@@ -102,7 +103,10 @@ class TaskInfo:
 class NodeInfo:
     """One live node. `started` is RFC 3339, as the node wrote it; capacity None: no limit; pid 0: it does not tell.
 
-    share  how many tasks it should hold beside the others; None: it takes part in no balance, and why says why not"""
+    share   how many tasks it should hold beside the others; None: it takes part in no balance, and why says why not
+    cost    what its tasks that need a process cost, in average tasks; None: no node measures that (balancer `cost`)
+    counts  what it did for the balance since it started: "attempts", "won", "lost", "late", "was_missed", "moves",
+            "suspects"; None: not asked, or not told"""
 
     name: str
     host: str
@@ -116,6 +120,8 @@ class NodeInfo:
     handlers: tuple[str, ...]
     share: int | None = None
     why: str = ""
+    cost: float | None = None
+    counts: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
@@ -141,6 +147,8 @@ class Picture:
 
     tasks: dict[str, TaskKeys] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
+    #: what nodes say that their tasks cost
+    usages: dict[str, NodeUsage] = field(default_factory=dict)
 
     def owners(self) -> set[str]:
         """The live nodes that own tasks and tell of progress (Go nodes do not: their records have no pid)."""
@@ -165,6 +173,8 @@ def read_picture(layout: Layout, kvs: Iterable[KV]) -> Picture:
         match parts:
             case ["nodes", name, last] if last == MARKER:
                 picture.members[name] = _read_member(name, kv.value)
+            case ["resources", name]:
+                picture.usages.update(_read_usage(name, kv.value))
             case ["state", task_id] if task_id != MARKER:
                 picture.tasks.setdefault(task_id, TaskKeys()).state = kv.value
             case ["tasks", task_id] if task_id != MARKER:
@@ -185,6 +195,14 @@ def _read_member(name: str, value: bytes) -> Member:
         return parse_member(name, value)
     except ValueError:
         return Member(name)
+
+
+def _read_usage(name: str, value: bytes) -> dict[str, NodeUsage]:
+    """One that cannot be read says nothing."""
+    try:
+        return {name: parse_usage(value)}
+    except ValueError:
+        return {}
 
 
 def read_live(layout: Layout, kvs: Iterable[KV]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -22,7 +22,7 @@ from mpfora.client.readers import Reader
 from mpfora.client.submission import kept_of
 from mpfora.errors import StillRunning, TaskNotFound
 from mpfora.history import Run, parse_history
-from mpfora.keys import Layout, parse_owner
+from mpfora.keys import NODE_ROW, Layout, parse_owner
 from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Store, Txn
 from mpfora.model import Member
 
@@ -46,6 +46,14 @@ class Looker:
         async with Reader(self._store, self._layout) as reader:
             await reader.wait_published(owners)
             return await reader.live()
+
+    async def with_counts(self, nodes: list[NodeInfo], picture: Picture) -> list[NodeInfo]:
+        """With what each of these nodes says of itself; a node that says nothing soon has no counts."""
+        async with Reader(self._store, self._layout) as reader:
+            await reader.wait_published({name for name, member in picture.members.items() if member.pid})
+            live = await reader.live()
+        rows = {name: rows.get(NODE_ROW) for name, rows in live.items()}
+        return [replace(node, counts=rows.get(node.name)) for node in nodes]
 
     async def task(self, task_id: str) -> TaskInfo:
         """Raises TaskNotFound."""

@@ -1,27 +1,41 @@
 """What the balance would do, seen from outside: each node's share, and the moves that would follow. Pure.
 
-Made of a listing by the same functions as on the nodes. What only nodes know is not in it: whom they suspect, which
-task is the cheapest to move and which moved lately, and balancers other than `fair`.
+Made of a listing by the same functions as on the nodes: by those of `cost` where nodes publish what their tasks cost,
+else by those of `fair`. What only nodes know is not in it: whom they suspect, which task is the cheapest to move and
+which moved lately, and other balancers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from mpfora.client.listing import NodeInfo, Picture, TaskKeys
 from mpfora.keys import parse_owner, parse_state, parse_wants
 from mpfora.model import Member
 from mpfora.states import State
-from mpfora.supervisor.designations import fits, wants_of
+from mpfora.supervisor.changes import (
+    Change,
+    Changes,
+    MemberPut,
+    OwnerPut,
+    StatePut,
+    TaskPut,
+    UsagePut,
+    WantsPut,
+)
+from mpfora.supervisor.cost_plan import cost_transfers
+from mpfora.supervisor.designations import Designations, fits, wants_of
+from mpfora.supervisor.mirror import Mirror
 from mpfora.supervisor.plan import Group, Kind, Seat, group_key, shares, transfers
+from mpfora.supervisor.prices import AVERAGE
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedMove:
     """So many tasks of one kind would go from one node to another. handler, labels: what they ask of a node, None and
-    {}: nothing; why: for people."""
+    {}: nothing; why: for people; task: its id, where it is one that is known to cost much or little"""
 
     source: str
     target: str
@@ -30,6 +44,7 @@ class PlannedMove:
     labels: Mapping[str, str]
     resting: bool
     why: str
+    task: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,11 +64,59 @@ def with_shares(nodes: Sequence[NodeInfo], picture: Picture) -> list[NodeInfo]:
     seats, groups = _seats(picture), _groups(picture)
     active, resting = shares(seats, groups), shares(seats, groups, resting=True)
     whole = {name: active[name] + resting[name] for name in active}
-    return [replace(node, share=whole.get(node.name), why=not_live(picture.members[node.name])) for node in nodes]
+    books = _books(picture) if picture.usages else None
+    return [
+        replace(
+            node,
+            share=whole.get(node.name),
+            why=not_live(picture.members[node.name]),
+            cost=None if books is None else round(books.points(node.name) / AVERAGE, 2),
+        )
+        for node in nodes
+    ]
 
 
 def planned_moves(picture: Picture) -> list[PlannedMove]:
-    """What `fair` would move if it were asked now, in the order of nodes."""
+    """What would be moved if nodes were asked now, in the order of nodes."""
+    moves = _moves_by_cost(picture) if picture.usages else _fair_moves(picture)
+    return sorted(moves, key=lambda move: (move.source, move.target))
+
+
+def _books(picture: Picture) -> Designations:
+    """The cluster as a node would fold it that has just joined."""
+    changes: list[Change] = [MemberPut(member) for _, member in sorted(picture.members.items())]
+    for task_id, keys in sorted(picture.tasks.items()):
+        if keys.exists:
+            changes += [TaskPut(task_id), WantsPut(task_id, parse_wants(keys.props or b""))]
+            if _rests(keys):
+                changes.append(StatePut(task_id, State.PAUSED))
+            if (node := _owner(keys)) is not None:
+                changes.append(OwnerPut(task_id, node, keys.fence))
+    changes += [UsagePut(node, usage) for node, usage in sorted(picture.usages.items())]
+    mirror = Mirror()
+    books = Designations(mirror)
+    books.fold(mirror.absorb(Changes(1, tuple(changes), reset=True)))
+    return books
+
+
+def _moves_by_cost(picture: Picture) -> list[PlannedMove]:
+    seats, books = _seats(picture), _books(picture)
+    groups = books.groups()
+    priced = {task.id: task for task in books.priced()}
+    passings, others = cost_transfers(seats, groups, tuple(priced.values()))
+    others += [transfer for transfer in transfers(seats, groups) if transfer.group[-1] is True]
+
+    def planned(group: tuple[object, ...], source: str, target: str, count: int, task: str | None) -> PlannedMove:
+        wants = wants_of(cast(Kind, group))
+        costs = (f"what {name} has costs {books.points(name) / AVERAGE:.1f}" for name in (source, target))
+        why = f"{'; '.join(costs)} (in average tasks)"
+        return PlannedMove(source, target, count, wants.handler, dict(wants.labels), group[-1] is True, why, task)
+
+    moves = [planned(priced[p.task_id].group, p.source, p.target, 1, p.task_id) for p in passings]
+    return moves + [planned(t.group, t.source, t.target, t.count, None) for t in others]
+
+
+def _fair_moves(picture: Picture) -> list[PlannedMove]:
     seats, groups = _seats(picture), _groups(picture)
     share = {resting: shares(seats, groups, resting=resting) for resting in (False, True)}
     held = {resting: _held(groups, resting) for resting in (False, True)}
@@ -71,7 +134,7 @@ def planned_moves(picture: Picture) -> list[PlannedMove]:
                 transfer.source, transfer.target, transfer.count, wants.handler, dict(wants.labels), resting, why
             )
         )
-    return sorted(moves, key=lambda move: (move.source, move.target))
+    return moves
 
 
 def _seats(picture: Picture) -> list[Seat]:

@@ -79,10 +79,11 @@ class Publish:
 @dataclass(frozen=True, slots=True)
 class PublishProgress:
     """-> Attempted. Rows of task id, run, attempt and the wall time it started; the effect adds what the slots
-    say. holds: (task id, why it is held and does not run)."""
+    say. holds: (task id, why it is held and does not run). counts: what the node did for the balance, by name."""
 
     rows: tuple[tuple[str, int, int, float], ...]
     holds: tuple[tuple[str, str], ...] = ()
+    counts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

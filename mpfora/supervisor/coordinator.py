@@ -176,8 +176,9 @@ class Coordinator(ABC):
 
     @abstractmethod
     async def publish_progress(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put what this node's running tasks say of themselves: task id -> {"progress", "note", "cpu", "rss", ...}.
-        Called about once a second, only while a reader exists. Raises Unreachable, LeaseLost."""
+        """Put what this node's running tasks say of themselves: task id -> {"progress", "note", "cpu", "rss", ...};
+        and what the node says of itself, under a key that is no task id. Called about once a second, only while a
+        reader exists. Raises Unreachable, LeaseLost."""
 
     async def publish_usage(self, usage: NodeUsage) -> None:
         """Put what this node's tasks cost, on the lease; every node sees it as UsagePut, and UsageGone when the lease

@@ -242,6 +242,7 @@ class Core:
         touched = self.mirror.absorb(event.changes)
         self.counts.was_missed += self.upkeep.doubt(touched, is_new)
         assigned = self.designations.fold(touched)
+        self.counts.suspects = self.designations.suspected
         self.claims.look_at({**touched.tasks, **assigned}, now.boot_s)
         steps = self.holdings.compare(touched.tasks)
         if touched.reset:
@@ -462,7 +463,7 @@ class Core:
         slots = self.holdings.slots.values()
         running = [slot for slot in slots if slot.process is not Process.NONE]
         rows = tuple((s.task_id, s.run, s.state.attempt + 1, s.started_wall_s) for s in running)
-        return [do.PublishProgress(rows, self.holdings.holds())]
+        return [do.PublishProgress(rows, self.holdings.holds(), self.counts.values())]
 
     def _decide_exit(self, now: ev.Now) -> list[do.Command]:
         if self.session.membership in (Membership.LEAVING, Membership.LEFT, Membership.JOINING):

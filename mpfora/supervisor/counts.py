@@ -1,9 +1,10 @@
-"""Counts of what a node did for the balance since it started: for its log when it leaves. Pure."""
+"""Counts of what a node did for the balance since it started: for its log when it leaves, and for those who look.
+Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mpfora.supervisor.coordinator import ClaimAnswer, Lost, Won
 
@@ -14,6 +15,7 @@ class Counts:
     late        of the attempts, those for a task whose designee missed it
     was_missed  how often others claimed what was this node's to claim
     moves       tasks that it gave to others for the balance
+    suspects    how often it began to suspect a node that had missed a task (each node does at the same time)
     """
 
     attempts: int = 0
@@ -22,6 +24,7 @@ class Counts:
     late: int = 0
     was_missed: int = 0
     moves: int = 0
+    suspects: int = 0
 
     def tried(self, claims: Iterable[tuple[str, str | None]]) -> None:
         """These claims are made: (task id, who missed it)."""
@@ -34,8 +37,12 @@ class Counts:
             self.won += isinstance(answer, Won)
             self.lost += isinstance(answer, Lost)
 
+    def values(self) -> tuple[tuple[str, int], ...]:
+        """By name."""
+        return tuple(asdict(self).items())
+
     def __str__(self) -> str:
         return (
             f"in all: {self.attempts} claims tried ({self.late} late), {self.won} won, {self.lost} lost;"
-            f" missed {self.was_missed} times; {self.moves} tasks moved for the balance"
+            f" missed {self.was_missed} times; {self.moves} tasks moved for the balance; {self.suspects} suspects"
         )

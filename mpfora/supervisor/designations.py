@@ -110,6 +110,8 @@ class Designations:
         self.designee: dict[str, str] = {}
         #: nodes that were missed, in the order in which it was noticed
         self.suspects: dict[str, None] = {}
+        #: how often a node became one
+        self.suspected = 0
         #: unowned tasks that no node can take now, by kind, oldest first
         self._waiting: dict[Kind, dict[str, None]] = {}
         #: task id -> how it was counted last: as owned by or designated to which node
@@ -280,6 +282,7 @@ class Designations:
             self.suspects.pop(name, None)
         for put in touched.owners:
             if put.missed is not None and self.designee.get(put.task_id) == put.missed != put.node:
+                self.suspected += put.missed not in self.suspects
                 self.suspects[put.missed] = None
                 touched.members = True
             if put.node in self.suspects:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from mpfora.keys import NODE_ROW
 from mpfora.linux import boot_ns
 from mpfora.model import Member
 from mpfora.processes import read_stat
@@ -174,6 +175,8 @@ class Effects:
             rows[task_id] = row
         for task_id, why in command.holds:
             rows[task_id] = {**rows.get(task_id, {}), "hold": why}
+        if command.counts:
+            rows[NODE_ROW] = dict(command.counts)
         return await self._attempt("progress", self._coordinator.publish_progress(rows))
 
     async def _measure(self, command: do.Measure) -> ev.Event:

@@ -147,7 +147,9 @@ class Prices:
         for usage in self.usages.values():
             for handler, (count, mean) in usage.others.items():
                 tariff.add(handler, count, mean)
-            for task_id, cost in usage.tasks.items():
-                if (asked := self._handler_of(task_id)) is not None:
-                    tariff.add(asked, 1, cost)
+        # a task that has moved may be in two summaries for a while
+        listed = {task_id: cost for usage in self.usages.values() for task_id, cost in usage.tasks.items()}
+        for task_id, cost in listed.items():
+            if (asked := self._handler_of(task_id)) is not None:
+                tariff.add(asked, 1, self.costs.get(task_id, cost))
         return tariff
