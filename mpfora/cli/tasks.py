@@ -177,12 +177,22 @@ def purge(
     if everything and (task_ids or older_than is not None or state):
         raise click.UsageError("--all means all finished tasks: leave the IDs and limits out, or leave --all out")
     if not (everything or task_ids or older_than is not None or state):
-        click.confirm("Remove what is kept of all finished tasks (--all does so without asking)?", abort=True, err=True)
+        _ask("Remove what is kept of all finished tasks (--all does so without asking)?")
     purged = session.client().purge(task_ids or None, state, older_than)
     for task_id, why in purged.kept.items() if task_ids else ():
         click.echo(f"mpfora: task {task_id!r}: not purged: {why}", err=True)
     click.echo(f"purged {len(purged.removed)}")
     return 1 if task_ids and purged.kept else 0
+
+
+def _ask(question: str) -> None:
+    """Raises MpforaError where the answer is no, or nobody answers."""
+    try:
+        if click.confirm(question, err=True):
+            return
+    except click.Abort:
+        click.echo(err=True)
+    raise MpforaError("nothing is removed")
 
 
 def for_each(task_ids: tuple[str, ...], act: Callable[[str], None]) -> int:
