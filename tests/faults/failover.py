@@ -39,6 +39,15 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """When the node of a fault could neither take tasks nor run them."""
+
+    fault: Fault
+    begins: int
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failover:
     """dead   the last line of the process that ran when the fault came
     gone   when etcd let its claim go; None: it was kept
@@ -108,7 +117,10 @@ class Trace:
         for state in evidence.states:
             self._states[state.task].append(state)
         self._ends = max((life.last for life in evidence.lives), default=0)
-        self._hits = [fault for fault in faults if fault.disables]
+        self._away: dict[str, list[Away]] = defaultdict(list)
+        for fault in faults:
+            if fault.disables:
+                self._away[fault.node].append(Away(fault, fault.at, self._back(fault)))
         self._unable = list(self._nobody_takes())
 
     def of(self, fault: Fault) -> list[Failover]:
@@ -188,12 +200,19 @@ class Trace:
 
     def _is_hit(self, node: str, begins: int, ends: int, but: Fault | None = None) -> bool:
         return any(
-            hit is not but
-            and hit.node == node
-            and hit.at < ends
-            and hit.at + int((hit.lasts_s + RECOVERY_S) * S) > begins
-            for hit in self._hits
+            away.fault is not but and away.begins < ends and away.ends > begins for away in self._away.get(node, ())
         )
+
+    def _back(self, fault: Fault) -> int:
+        """When the node of a fault can take tasks again. Of one whose supervisor died: when its former record has gone
+        and there is a new one."""
+        healed = fault.at + int((fault.lasts_s + RECOVERY_S) * S)
+        if not fault.is_fatal:
+            return healed
+        seen = [one for one in self._evidence.nodes if one.node == fault.node and one.at > fault.at]
+        gone = next((one.at for one in seen if not one.takes), None)
+        back = None if gone is None else next((one.at for one in seen if one.takes and one.at > gone), None)
+        return max(healed - int(RECOVERY_S * S), back if back is not None else self._ends)
 
     def _resting(self, task: str) -> Iterator[Wait]:
         """While its state says that it is not to run."""
@@ -209,12 +228,14 @@ class Trace:
         return found[-1] if found else 0
 
     def _nobody_takes(self) -> Iterator[Span]:
-        """When every node was away, frozen, draining, full, or hit by a fault that lasts."""
+        """When every node was away, frozen, draining, full, or hit."""
         changes: list[tuple[int, str, str, int]] = [
             (seen.at, "takes", seen.node, int(seen.takes)) for seen in self._evidence.nodes
         ]
-        for hit in self._hits:
-            changes += [(hit.at, "hit", hit.node, 1), (hit.at + int(hit.lasts_s * S), "hit", hit.node, -1)]
+        for spans in self._away.values():
+            for away in spans:
+                node = away.fault.node
+                changes += [(away.begins, "away", node, 1), (away.ends, "away", node, -1)]
         takes: dict[str, bool] = {}
         hits: dict[str, int] = defaultdict(int)
         able: list[tuple[int, bool]] = []

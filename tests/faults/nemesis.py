@@ -51,14 +51,22 @@ class Fault:
     disables: bool = False
     later: list[tuple[float, Heal]] = field(default_factory=list)
 
+    @property
+    def is_fatal(self) -> bool:
+        """The node's supervisor is dead."""
+        return self.kind == "node killed" or ("supervisor" in self.kind and "killed" in self.kind)
+
 
 #: so much later a node sees what happens to it: well within the grace
 SLOW_S = 0.6
 #: so much later each answer comes, just within the patience of a renewal, and so long before the supervisor is stopped
 ANSWER_S, LATE_FOR_S = 0.6, 4.0
 
+#: so long after a lease was revoked its node is left alone, and the observer has seen it
+REVOKED_S = 3.0
 #: so long a node's claims are on the way: others claim after a second, and its own request is given up after two
 HELD_S = 1.9
+
 
 Kind = Callable[[Scene, random.Random], Fault | None]
 
@@ -338,7 +346,7 @@ def _take_lease(kind: str, slow: bool) -> Kind:
             host.busy = False
             scene.observer.revoking.discard(host.name)
 
-        fault = Fault(kind, host.name, boot_ns(), 2, heal, strikes=True, disables=True)
+        fault = Fault(kind, host.name, boot_ns(), REVOKED_S, heal, strikes=True, disables=True)
         with suppress(AssertionError, OSError):
             scene.cluster.members[0].post("lease/revoke", {"ID": lease})
         return fault

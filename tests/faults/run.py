@@ -120,11 +120,12 @@ def _torment(scene: Scene, rng: random.Random, until: float, record: Record, say
             wave += 1
         else:
             kinds, pause_s = (draw,), rng.uniform(*PAUSE_S)
-        fault_at = now + pause_s
         for fault in [fault for kind in kinds if (fault := kind(scene, rng)) is not None]:
             record.faults.append(fault)
             say(f"  {fault.at / 1e9:.2f} {fault.kind} {fault.node} {fault.note}".rstrip())
-            due += _deeds(fault, now, heals)
+            # doing it may have taken long, where etcd had to be asked
+            due += _deeds(fault, time.monotonic(), heals)
+        fault_at = time.monotonic() + pause_s
     for heal in list(heals.values()):
         heal()
 
