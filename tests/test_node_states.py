@@ -359,7 +359,11 @@ def machine(world: World, disturbances: st.SearchStrategy[str | None]) -> type[R
                 found.update({task_id: here for task_id, here in at.items() if here in allowed[task_id]})
                 return len(found) == len(self.tasks)
 
-            until(look, lambda: self._told(allowed, does, found), LIMIT_S / 2)
+            try:
+                until(look, lambda: self._told(allowed, does, found), LIMIT_S / 2)
+            except AssertionError as error:
+                world.say(str(error))  # hypothesis may say something else, if it goes well a second time
+                raise
             self.at.update(found)
             content = world.site.content()
             for task_id in self.tasks:
@@ -428,18 +432,20 @@ def world(etcd: EtcdServer, namespace: str, tmp_path: Path) -> Iterator[World]:
 def run(world: World, number: int | None, lives: int, steps: int, what: st.SearchStrategy[str | None]) -> None:
     number = random.SystemRandom().randrange(10**6) if number is None else number
     print(f"--states-seed {number}: {lives} lives of {steps} steps for {len(TASKS)} tasks", flush=True)
+    # the first life that hypothesis draws is one in which nothing happens. It holds lives that it draws from one seed
+    # against each other, and takes what the machine's timing makes of them for an error of the test: a seed for each
     options = settings(
-        max_examples=lives, stateful_step_count=steps, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=2, stateful_step_count=steps, deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck), print_blob=False,
     )  # fmt: skip
-    kind = machine(world, what)
-    run_state_machine_as_test(seed(number)(kind), settings=options)
+    for life in range(lives):
+        run_state_machine_as_test(seed(number + life)(machine(world, what)), settings=options)
     print(f"came to rest {world.counts}", flush=True)
 
 
 @pytest.mark.timeout(300)
 def test_tasks_come_to_rest_where_the_table_says(world: World, pytestconfig: pytest.Config) -> None:
-    run(world, pytestconfig.getoption("--states-seed"), 3, 10, disturbances)
+    run(world, pytestconfig.getoption("--states-seed"), 2, 10, disturbances)
 
 
 @pytest.mark.long
