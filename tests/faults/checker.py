@@ -6,6 +6,7 @@ one by one and with its proof.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -50,6 +51,28 @@ class Excuse:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPromise:
+    """The claims of a node vanished at one time, too early. left_ns: before the promised end; last_ns: from then to the
+    last line of any of its processes; returned_ns: since a member that may have led had come back, None: none had."""
+
+    node: str
+    at: int
+    claims: int
+    left_ns: int
+    last_ns: int
+    returned_ns: int | None
+
+    def __str__(self) -> str:
+        member = "no member had come back"
+        if self.returned_ns is not None:
+            member = f"{self.returned_ns / S:.2f} s after a member that was stopped or cut off had come back"
+        return (
+            f"{self.claims} claims of {self.node}, {self.left_ns / S:.2f} s too early, {member};"
+            f" the last line of their processes came {self.last_ns / S:+.3f} s after that"
+        )
 
 
 # -- the checks -------------------------------------------------------------------------------------------------------
@@ -232,11 +255,28 @@ def _of(gone: ClaimGone) -> str:
     return f"the claim was {gone.how.value}{promised}"
 
 
-def broken_promises(evidence: Evidence) -> int:
-    """How many claims of living processes etcd let go before its leader had said that it would."""
+def broken_promises(evidence: Evidence) -> list[BrokenPromise]:
+    """Where etcd let go of claims of living processes before its leader had said that it would, by lease."""
     last = last_lives(evidence.lives)
-    claims = [(last.get((gone.task, gone.fence)), gone) for gone in evidence.gone if gone.is_early]
-    return sum(life is not None and life.last >= gone.at - TICK_NS for life, gone in claims)
+    groups: dict[tuple[str, int], list[tuple[Life, ClaimGone]]] = defaultdict(list)
+    for gone in evidence.gone:
+        life = last.get((gone.task, gone.fence))
+        if gone.is_early and life is not None and life.last >= gone.at - TICK_NS:
+            groups[life.node, gone.at].append((life, gone))
+    found = []
+    for (node, at), claims in sorted(groups.items(), key=lambda one: one[0][1]):
+        returned = max((one for one in evidence.returns if one <= at), default=None)
+        found.append(
+            BrokenPromise(
+                node,
+                at,
+                len(claims),
+                max(gone.promised for _, gone in claims) - at,
+                max(life.last for life, _ in claims) - at,
+                None if returned is None else at - returned,
+            )
+        )
+    return found
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ def _lines(records: Sequence[Record], command: str) -> Iterable[str]:
     yield from _reasons(failovers)
     yield ""
     yield from _slowest(failovers)
+    broken = [str(one) for record in records for one in broken_promises(record.evidence)]
+    yield from _list("Leases that etcd let go too early", broken)
     yield from _list("Excused", [str(excuse) for record in records for excuse in record.excuses])
     yield from _list("Violations", [str(violation) for record in records for violation in record.violations])
 
@@ -70,7 +72,7 @@ def _totals(records: Sequence[Record]) -> Iterable[str]:
     counts = Counter(violation.kind for record in records for violation in record.violations)
     for kind in KINDS:
         yield f"| {kind} | {counts[kind]} |"
-    broken = sum(broken_promises(record.evidence) for record in records)
+    broken = sum(one.claims for record in records for one in broken_promises(record.evidence))
     yield f"| claims of living processes that etcd let go before the time that its leader had promised | {broken} |"
     yield f"| excused | {sum(len(record.excuses) for record in records)} |"
     worst = max((record.liveness_s for record in records), default=0.0)
