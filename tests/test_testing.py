@@ -154,6 +154,7 @@ def test_error():
 def test_declared_limits_hold():
     run = testing.run(stalling)
     assert run.cause == "stalled"
+    assert run.error == "no sign of progress (no beat) for its stall_timeout of 0.3 s: killed"
     assert "in deaf" in run.stack
 
 
@@ -187,3 +188,10 @@ async def test_bench_for_many_runs():
     async with testing.HandlerBench(double) as bench:
         runs = await asyncio.gather(*(bench.run({"n": n}, task_id=f"t{n}") for n in range(5)))
     assert [run.result["twice"] for run in runs] == [0, 2, 4, 6, 8]
+
+
+def test_what_is_no_json_is_named():
+    with pytest.raises(TypeError, match=r"^props: Object of type set is not JSON serializable"):
+        testing.run(double, {"n": {1}})
+    with pytest.raises(ValueError, match=r"^checkpoint: Out of range float values"):
+        testing.run(double, {"n": 1}, checkpoint=float("nan"))

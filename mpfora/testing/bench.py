@@ -17,6 +17,7 @@ from mpfora.outcome import Cause, Outcome
 from mpfora.retry import Retry
 from mpfora.states import Message
 from mpfora.supervisor import events as ev
+from mpfora.supervisor.answers import explained
 from mpfora.supervisor.commands import RunLimits
 from mpfora.supervisor.zygote import HandlerImportError, Zygote
 from mpfora.task_settings import parse_task_settings
@@ -115,16 +116,18 @@ class HandlerBench:
             stall_by or own.stall_by or "beats",
             memory_limit or own.memory_limit,
         )
+        props_json = _json_text("props", dict(props or {}))
+        checkpoint_json = None if checkpoint is None else _json_text("checkpoint", checkpoint)
         self._runs += 1
         watched = self._watched[self._runs] = _Watched(self._runs, task_id, limits, list(steps), checkpoint)
         self._zygote.fork(
             self._runs,
             check_name(task_id),
             self._spec.name,
-            json.dumps(dict(props or {}), allow_nan=False),
+            props_json,
             _FENCE,
             attempt,
-            None if checkpoint is None else json.dumps(checkpoint, allow_nan=False),
+            checkpoint_json,
             limits,
         )
         try:
@@ -151,12 +154,21 @@ class HandlerBench:
             case ev.ChildSaved(run, checkpoint_json) if run in self._watched:
                 self._watched[run].saves.append(json.loads(checkpoint_json))
             case ev.ChildExited(run, outcome) if run in self._watched:
-                self._watched[run].ended.set_result(outcome)
+                watched = self._watched[run]
+                watched.ended.set_result(explained(outcome, watched.limits))
 
     def _print(self, task_id: str, line: str) -> None:
         """Lines are known by their task: of two runs of one id at one time, each gets those of both."""
         for watched in [w for w in self._watched.values() if w.task_id == task_id]:
             watched.lines.append(line)
+
+
+def _json_text(what: str, value: Any) -> str:
+    """Raises TypeError or ValueError that say of what."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what}: {error}") from None
 
 
 class _Watched:
