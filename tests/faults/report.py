@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,9 @@ def _lines(records: Sequence[Record], command: str) -> Iterable[str]:
     yield f"`{command}`: {minutes:.1f} minutes of faults, seeds {seeds}, etcd {versions}."
     yield "Three members of etcd, four nodes (lease of 4 s), 60 tasks and bursts of short ones; each process writes"
     yield "a line every 20 ms."
+    loads = [record.load for record in records if record.load]
+    if loads:
+        yield f"The machine has {os.cpu_count()} processors; its load average was {min(loads):.0f} to {max(loads):.0f}."
     for plant in sorted({record.plant for record in records if record.plant}):
         yield f"A fault is planted in every node: {plant}."
     yield ""

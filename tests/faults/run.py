@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -39,12 +40,14 @@ Say = Callable[[str], None]
 
 @dataclass
 class Record:
-    """Everything that a run has shown. began: boot time, just before the first task is submitted."""
+    """Everything that a run has shown. began: boot time, just before the first task is submitted. load: the machine's
+    load average over its last five minutes, other work included; 0: not known."""
 
     seed: int
     seconds: float
     plant: str = ""
     began: int = 0
+    load: float = 0.0
     faults: list[Fault] = field(default_factory=list)
     evidence: Evidence = field(default_factory=lambda: Evidence([]))
     violations: list[Violation] = field(default_factory=list)
@@ -96,6 +99,7 @@ def run(folder: Path, seed: int, seconds: float, say: Say = print, plant: str = 
         TTL_S,
         Settings(lease_ttl_s=TTL_S).margin_s,
     )
+    record.load = os.getloadavg()[1]
     record.violations += check(record.evidence)
     record.excuses += excuses(record.evidence)
     return record
