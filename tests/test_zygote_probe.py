@@ -17,6 +17,7 @@ from tcp_proxy import Link, Proxies
 from zygote_harness import node
 
 from mpfora.outcome import Cause
+from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.changes import OwnerGone
 
@@ -31,6 +32,15 @@ def test_the_zygote_is_probed_when_everything_must_be_dead() -> None:
     assert story.probes == [0.5], "half of the margin"
     story.wait(30.0)
     assert story.probes == [0.5], "once"
+
+
+def test_one_that_is_starting_then_is_left_alone() -> None:
+    """It has no children, and importing the handlers may take longer than the probe waits."""
+    story = Story()
+    story.renews = False
+    story.tell(ev.ZygoteLost("it died"))
+    assert do.StartZygote() in story.wait(14.5)
+    assert story.probes == []
 
 
 def test_it_is_probed_when_the_lease_is_gone_under_its_children() -> None:

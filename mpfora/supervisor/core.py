@@ -365,7 +365,8 @@ class Core:
         if phase is LeasePhase.ASKING:
             what = "asking every task to stop and save" if self.settings.fences else "tasks run on, and may overlap"
             return [do.Say("warning", f"no word from the store for long: {what}")]
-        if phase is LeasePhase.OVERDUE and self.settings.fences:
+        # one that is still starting has no children
+        if phase is LeasePhase.OVERDUE and self.settings.fences and self.zygote.ready:
             return [do.ProbeZygote(self.settings.margin_s / 2)]
         return []
 
