@@ -139,7 +139,7 @@ def test_promises_that_were_broken_under_living_processes_are_counted() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"etcd": (3, 5, 13)}, id="an etcd without the bug"),
+        pytest.param({"etcd": (3, 5, 13)}, id="an etcd without the bug, and a member that was cut off"),
         pytest.param({"etcd": ()}, id="an etcd of unknown version"),
         pytest.param({"returns": []}, id="nobody came back"),
         pytest.param({"returns": [2 * S]}, id="who came back came back later"),
@@ -152,6 +152,10 @@ def test_nothing_else_is_excused(changes: dict[str, object]) -> None:
     bad = revoked_early(**changes)
     assert excuses(bad) == []
     assert kinds(bad) == ["beyond lease"]
+
+
+def test_a_stopped_member_that_goes_on_is_the_excuse_in_newer_versions_too() -> None:
+    assert check(revoked_early(etcd=(3, 5, 16), thaws=[630 * MS])) == []
 
 
 def test_beyond_the_grace_an_old_etcd_is_no_excuse() -> None:

@@ -20,8 +20,10 @@ from .evidence import ClaimGone, Evidence, How, Life, S, by_task, last_lives
 GRACE_NS = 1 * S
 #: a process that was between two ticks when it died wrote its last line just before
 TICK_NS = S // 10
-#: etcd before this version lets a deposed leader that comes back revoke leases that live (etcd-io/etcd #15247)
-REVOKES_LIVE_LEASES_BEFORE = (3, 5, 13)
+#: etcd before this version lets a deposed leader that comes back revoke leases that live (etcd-io/etcd #15247). Since
+#: then a leader asks first whether it still leads, but not if its clock has ticked a moment ago: one that was stopped
+#: and goes on may tick first. 3.5.16 was seen to do that
+LEADER_ASKS_FROM = (3, 5, 13)
 #: so long after its return
 DEPOSED_NS = 2 * S
 
@@ -119,13 +121,12 @@ def excuses(evidence: Evidence) -> list[Excuse]:
 
 
 def _revoked_by_etcd(evidence: Evidence) -> Iterator[Excuse]:
-    """The processes that lived on, within the grace, when an old etcd revoked their live lease: its leader had promised
-    more, and a member that may have led had just come back."""
-    if not evidence.etcd or evidence.etcd >= REVOKES_LIVE_LEASES_BEFORE:
-        return
+    """The processes that lived on, within the grace, when a deposed leader revoked their live lease: etcd's leader had
+    promised more, and a member that may have led, and that this version lets do so, had just come back."""
+    returns = evidence.returns if evidence.etcd < LEADER_ASKS_FROM else evidence.thaws
     for life, gone in _outlived(evidence):
-        returned = max((at for at in evidence.returns if at <= gone.at <= at + DEPOSED_NS), default=None)
-        if gone.is_early and returned is not None and life.last <= gone.at + GRACE_NS:
+        returned = max((at for at in returns if at <= gone.at <= at + DEPOSED_NS), default=None)
+        if evidence.etcd and gone.is_early and returned is not None and life.last <= gone.at + GRACE_NS:
             text = (
                 f"{(life.last - gone.at) / S:.3f} s after its claim was gone: {life}; etcd's leader had promised the"
                 f" lease for {(gone.promised - gone.at) / S:.2f} s more, and a member had come back"

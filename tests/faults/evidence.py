@@ -145,7 +145,8 @@ class Evidence:
     left      descriptions of processes that were found when none may be
     malformed lines of the file that are none
     silent    when etcd answered nobody: it was without a leader, or without a quorum
-    returns   when a member of etcd came back that had been frozen or cut off, and may have led before
+    returns   when a member of etcd came back that had been stopped or cut off, and may have led before
+    thaws     those of them when it had been stopped
     hits      what the nemesis did to zygotes
     etcd      the version of the server; () if it is not known
     ttl_s     of the nodes' leases;  margin_s: before the lease's end every process is to be dead"""
@@ -162,6 +163,7 @@ class Evidence:
     nodes: Sequence[NodeSeen] = ()
     silent: Sequence[Span] = ()
     returns: Sequence[int] = ()
+    thaws: Sequence[int] = ()
     hits: Sequence[ZygoteHit] = ()
     etcd: tuple[int, ...] = ()
     ttl_s: float = 4.0

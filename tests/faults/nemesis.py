@@ -276,6 +276,8 @@ def _ill(scene: Scene, kind: str, member: EtcdServer | None, rng: random.Random,
             ill.launch()
         else:
             scene.observer.returns.append(boot_ns())
+            if "stopped" in kind:
+                scene.observer.thaws.append(scene.observer.returns[-1])
             ill.thaw()
         scene.etcd_is_ill, scene.etcd_well_since = False, time.monotonic()
 

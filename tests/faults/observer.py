@@ -34,7 +34,7 @@ class Observer:
 
     revoking    nodes whose lease the nemesis is about to revoke; taken away when that is seen
     deleted     tasks that it deletes
-    returns     written by the nemesis: see Evidence"""
+    returns, thaws   written by the nemesis: see Evidence"""
 
     def __init__(self, endpoints: Sequence[str], namespace: str) -> None:
         self._layout = Layout(namespace)
@@ -49,6 +49,7 @@ class Observer:
         self.revoking: set[str] = set()
         self.deleted: set[str] = set()
         self.returns: list[int] = []
+        self.thaws: list[int] = []
         self._seen = 0
         self._owners: dict[str, Claimed] = {}
         #: nodes whose leases were revoked by the nemesis with the revision that is being taken

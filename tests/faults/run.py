@@ -90,6 +90,7 @@ def run(folder: Path, seed: int, seconds: float, say: Say = print, plant: str = 
         observer.nodes,
         observer.silent,
         observer.returns,
+        observer.thaws,
         [
             ZygoteHit(fault.node, fault.at, fault.at + int(fault.lasts_s * S))
             for fault in record.faults
