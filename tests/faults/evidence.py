@@ -163,11 +163,11 @@ class Evidence:
     nodes: Sequence[NodeSeen] = ()
     silent: Sequence[Span] = ()
     returns: Sequence[int] = ()
-    thaws: Sequence[int] = ()
     hits: Sequence[ZygoteHit] = ()
     etcd: tuple[int, ...] = ()
     ttl_s: float = 4.0
     margin_s: float = 1.0
+    thaws: Sequence[int] = ()
 
 
 def read_lives(lines: Iterable[str]) -> tuple[list[Life], list[str]]:

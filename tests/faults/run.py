@@ -90,7 +90,6 @@ def run(folder: Path, seed: int, seconds: float, say: Say = print, plant: str = 
         observer.nodes,
         observer.silent,
         observer.returns,
-        observer.thaws,
         [
             ZygoteHit(fault.node, fault.at, fault.at + int(fault.lasts_s * S))
             for fault in record.faults
@@ -99,6 +98,7 @@ def run(folder: Path, seed: int, seconds: float, say: Say = print, plant: str = 
         version,
         TTL_S,
         Settings(lease_ttl_s=TTL_S).margin_s,
+        observer.thaws,
     )
     record.load = os.getloadavg()[1]
     record.violations += check(record.evidence)
