@@ -5,6 +5,7 @@ python -m bench.balance --quick
 
 Whole cores: mpfora.testing.cluster, every node with its own mirror and books, 1 to 20 ms of lag per node and event. The
 books alone: one mirror folds what all nodes fold alike, each revision by itself, and the plan is carried out at once.
+By cost: the same clusters with tasks that use CPU, under `fair` and `cost`; and the plan by cost for large ones.
 The model of Metafora: every node tries every unowned task, in the order in which the news reaches it; every 15 minutes
 a node that has more than 120 % of the average releases random tasks down to that, which all nodes then race for.
 """
@@ -15,10 +16,12 @@ import argparse
 import random
 import time
 
-from mpfora.model import Member, Wants
-from mpfora.supervisor.balance import FairBalancer
-from mpfora.supervisor.changes import Change, Changes, MemberGone, MemberPut, OwnerGone, OwnerPut, TaskPut
+from mpfora.model import Cost, Member, Wants
+from mpfora.supervisor.balance import CostBalancer, FairBalancer
+from mpfora.supervisor.changes import Change, Changes, MemberGone, MemberPut, OwnerGone, OwnerPut, TaskPut, UsagePut
+from mpfora.supervisor.cost_plan import cost_transfers
 from mpfora.supervisor.designations import Designations
+from mpfora.supervisor.meter import summarize
 from mpfora.supervisor.mirror import Mirror
 from mpfora.supervisor.plan import Seat, transfers
 from mpfora.testing.balancing import HEADER, Life
@@ -101,6 +104,62 @@ def carry_out(books: Books, plan: list) -> int:  # type: ignore[type-arg]
     return moves
 
 
+def by_cost(nodes: int, tasks: int, hot: int) -> None:
+    """A few hot tasks of many idle ones, under `fair` and `cost`: how uneven CPU is, and what it took to spread it."""
+    rng = random.Random(7)
+    cpu = {f"t{n}": 0.01 for n in range(tasks)} | {f"t{n}": 1.0 for n in rng.sample(range(tasks), hot)}
+    for make in (FairBalancer, CostBalancer):
+        cluster = Cluster(make, cpu=cpu)
+        for n in range(nodes):
+            cluster.start(f"n{n}")
+        cluster.run(5)
+        cluster.submit({task_id: Wants() for task_id in cpu})
+        cluster.run(10)
+        before = cluster.unevenness()
+        cluster.run(300)
+        after, moves = cluster.unevenness(), cluster.moves
+        cluster.run(1200)
+        print(
+            f"{nodes:4} x {tasks:5}, {hot:3} hot  {make.__name__:13} CPU max/mean {before:.2f} -> {after:.2f}"
+            f"  {moves:3} moves, then {cluster.moves - moves} in 20 minutes  attempts/claim"
+            f" {cluster.attempts / cluster.claims:.3f}"
+        )
+
+
+def cost_plan(nodes: int, tasks: int) -> None:
+    """The plan by cost of the books alone, where costs are spread as 1 to 100 (log-normal)."""
+    rng = random.Random(7)
+    books = Books(nodes)
+    for n in range(tasks):
+        books.put(TaskPut(f"t{n}"))
+    books.claim_all()
+    owned: dict[str, dict[str, Cost]] = {}
+    for task in books.mirror.tasks.values():
+        if task.owner is not None:
+            owned.setdefault(task.owner.node, {})[task.id] = Cost(round(1000 * rng.lognormvariate(-3, 1.2)), 50)
+    for node, costs in owned.items():
+        books.put(UsagePut(node, summarize(costs, lambda task_id: "")))
+    seats = [Seat(name) for name in books.mirror.members]
+    began = time.perf_counter()
+    passings, transfers_ = cost_transfers(seats, books.books.groups(), books.books.priced())
+    plan_ms = (time.perf_counter() - began) * 1e3
+    before = uneven(owned)
+    for passing in passings:
+        owned[passing.target][passing.task_id] = owned[passing.source].pop(passing.task_id)
+    for transfer in transfers_:
+        for task_id in list(owned[transfer.source])[: transfer.count]:
+            owned[transfer.target][task_id] = owned[transfer.source].pop(task_id)
+    moves = len(passings) + sum(transfer.count for transfer in transfers_)
+    print(
+        f"{nodes:4} x {tasks:7}  CPU max/mean {before:.2f} -> {uneven(owned):.2f}  {moves} moves  plan {plan_ms:.1f} ms"
+    )
+
+
+def uneven(owned: dict[str, dict[str, Cost]]) -> float:
+    used = [sum(cost.cpu for cost in costs.values()) for costs in owned.values()]
+    return max(used) * len(used) / sum(used)
+
+
 def metafora(nodes: int, tasks: int, rng: random.Random) -> None:
     """The model, over a start and a join."""
     counts = [0] * nodes
@@ -147,6 +206,12 @@ def main() -> None:
     sizes = ((3, 1000), (10, 2000)) if quick else ((3, 1000), (10, 10_000), (50, 50_000), (200, 100_000))
     for nodes, tasks in sizes:
         books_alone(nodes, tasks)
+    print("\nby cost: whole cores")
+    for nodes, tasks, hot in ((5, 100, 10),) if quick else ((5, 100, 10), (6, 300, 18), (10, 500, 30)):
+        by_cost(nodes, tasks, hot)
+    print("\nby cost: the books alone")
+    for nodes, tasks in sizes if quick else ((10, 1000), (50, 5000), (200, 100_000)):
+        cost_plan(nodes, tasks)
     print("\na model of Metafora's FairBalancer")
     for nodes, tasks in sizes:
         metafora(nodes, tasks, random.Random(1))
