@@ -160,7 +160,8 @@ class Trace:
         due = fault.at + int(self._evidence.ttl_s * S) + LATE_NS
         if gone is not None and gone.how is How.ENDED and gone.at > due:
             yield Wait("etcd kept the lease for longer than its TTL", due, gone.at)
-        if gone is None and fault.disables and "zygote" not in fault.kind:
+        is_kept = gone is None or (gone.how is How.RELEASED and gone.at > due)
+        if is_kept and fault.disables and "zygote" not in fault.kind:
             yield Wait("etcd kept the lease for longer than its TTL", due, fault.at + int(fault.lasts_s * S))
         for begins, node, ends in self._holds(fault, dead, gone, claims, again):
             if self._is_hit(node, begins, ends, but=fault):
