@@ -163,6 +163,34 @@ def test_what_a_dead_supervisor_s_zygote_gave_back_is_a_lost_run() -> None:
     assert history(kept) == (Run("n2", 1, 17, cause="node_lost"),)
 
 
+@pytest.mark.parametrize(
+    ("state", "found", "is_lost"),
+    [
+        (TaskState(attempt=2, node="n2"), [], True),
+        (TaskState(attempt=2, node="n2"), [OwnerGone("t", clean=True)], False),
+        (None, [], False),
+    ],
+    ids=["no mark", "marked", "never run, as far as is known"],
+)
+def test_a_run_that_was_lost_before_this_node_looked(state: TaskState | None, found: list[Any], is_lost: bool) -> None:
+    story = Story()
+    steps = story.reset(MemberPut(story.record()), TaskPut("t"), *found)
+    assert steps + story.wait(1.0) == [claims("t")]
+    (step,) = story.wins("t", state)
+    if not is_lost:
+        assert kinds([step]) == ["Fork"]
+        return
+    assert history(step) == (Run("", 3, cause="node_lost"),)
+    assert kinds(story.settled()) == ["Fork"]
+
+
+def test_a_task_that_was_found_with_its_owner_has_lost_no_run_by_that() -> None:
+    story = Story()
+    story.reset(MemberPut(story.record()), TaskPut("t"), OwnerPut("t", "n2", 7))
+    assert story.put(OwnerGone("t", clean=True)) == [claims("t")]
+    assert kinds(story.wins("t", TaskState(attempt=2))) == ["Fork"]
+
+
 def test_a_lost_run_is_entered_once() -> None:
     story = Story()
     lost_with(story, state=TaskState(attempt=1))

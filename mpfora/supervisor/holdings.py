@@ -22,7 +22,7 @@ from mpfora.supervisor import events as ev
 from mpfora.supervisor.answers import ended, explained, not_written, rejected, written
 from mpfora.supervisor.coordinator import Update, Won
 from mpfora.supervisor.lifecycle import advance, wake_at
-from mpfora.supervisor.mirror import Mirror, TaskView
+from mpfora.supervisor.mirror import UNSEEN, Mirror, TaskView
 from mpfora.supervisor.slot import Process, Site, Slot
 from mpfora.supervisor.suspects import NO_VERDICT, Trials, Verdict, read_suspicion, rest_s
 from mpfora.supervisor.timers import Timers
@@ -144,7 +144,7 @@ class Holdings:
 
     def _note_lost_run(self, slot: Slot, won: Won) -> list[do.Command]:
         """A claim that was lost together with its owner counts as a run of the task, which nobody else will note."""
-        lost = won.lost_run or self._vanished(slot.task_id)
+        lost = won.lost_run or self._vanished(slot.task_id, slot.state.attempt)
         may_have_run = slot.state.state is State.RUNNABLE and not won.state_problem and slot.sleeps_first is None
         if lost is None or not may_have_run:
             return []
@@ -153,13 +153,15 @@ class Holdings:
         slot.state = replace(slot.state, attempt=attempt, cause=cause, node=node, started=None, ended=None, stack="")
         slot.history = (*slot.history, Run(node, attempt, fence, cause=cause))[-RUNS_KEPT:]
         slot.cut_short = True
-        return [do.Say("info", f"its last run was lost with node {node}", slot.task_id)]
+        return [do.Say("info", f"its last run was lost with node {node}".rstrip(), slot.task_id)]
 
-    def _vanished(self, task_id: str) -> tuple[str, int] | None:
+    def _vanished(self, task_id: str, attempts: int) -> tuple[str, int] | None:
         """The claim before, if its owner vanished without a word. Go nodes never say one, and so count only if they are
-        gone."""
+        gone. Who was gone before this node looked was there if the task has been run, and is not known by name."""
         task = self._mirror.tasks.get(task_id)
         owner = None if task is None else task.vanished
+        if owner is UNSEEN:
+            return (owner.node, owner.fence) if attempts else None
         member = None if owner is None else self._mirror.members.get(owner.node)
         is_word = owner is None or (member is not None and not member.pid)
         return None if is_word or owner is None else (owner.node, owner.fence)

@@ -24,6 +24,10 @@ class Owner:
     fence: int
 
 
+#: an owner that was gone before this node looked
+UNSEEN = Owner("", 0)
+
+
 @dataclass(slots=True)
 class TaskView:
     """One task that exists. Written by Mirror only.
@@ -33,7 +37,8 @@ class TaskView:
     spoiled        revision of what stands in a command's place and cannot be understood; 0: nothing does
     changed        revision of the last change to it
     unclean        its last owner vanished without the mark that its process is dead
-    vanished       that owner; it stays until an owner lets go cleanly
+    vanished       that owner; it stays until an owner lets go cleanly. UNSEEN: whoever had the task before this node
+                   looked has left no mark, if anybody had it
     promised       the node to which its last owner gave it
     """
 
@@ -137,7 +142,9 @@ class Mirror:
 
     def _task_put(self, change: c.TaskPut, touched: Touched) -> None:
         if change.task_id not in self.tasks:
-            task = self.tasks[change.task_id] = TaskView(change.task_id, unclean=self._new_are_unclean)
+            unseen = UNSEEN if self._new_are_unclean else None
+            task = TaskView(change.task_id, unclean=self._new_are_unclean, vanished=unseen)
+            self.tasks[change.task_id] = task
             task.wants = self._orphan_wants.pop(change.task_id, NO_WANTS)
             state = self._orphan_states.pop(change.task_id, None)
             if state is not None:
@@ -165,6 +172,8 @@ class Mirror:
         if (task := self._touch(change.task_id, touched)) is not None:
             task.owner = Owner(change.node, change.fence)
             task.unclean, task.promised = False, None
+            if self._new_are_unclean:
+                task.vanished = None  # it was found with its owner
             touched.owners.append(change)
 
     def _owner_gone(self, change: c.OwnerGone, touched: Touched) -> None:
