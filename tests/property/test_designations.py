@@ -13,12 +13,12 @@ attempt or a second, and nothing else: two who claim are one failed compare.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from mpfora.model import Member, Wants
+from mpfora.model import Cost, Member, NodeUsage, Wants
 from mpfora.states import State
 from mpfora.supervisor.changes import (
     Change,
@@ -31,6 +31,8 @@ from mpfora.supervisor.changes import (
     StatePut,
     TaskGone,
     TaskPut,
+    UsageGone,
+    UsagePut,
     WantsPut,
 )
 from mpfora.supervisor.designations import Designations, Load, fits
@@ -195,6 +197,46 @@ def test_the_same_revisions_give_the_same_designees_and_suspects_on_every_node(
     assert first.books.designee == second.books.designee
     assert list(first.books.suspects) == list(second.books.suspects)
     assert first.books.loads == second.books.loads
+
+
+COSTS = st.builds(Cost, st.sampled_from([0, 10, 1000]), st.sampled_from([0, 50, 4000]))
+USAGES = st.builds(
+    NodeUsage,
+    st.dictionaries(st.sampled_from(TASKS), COSTS, max_size=3),
+    st.dictionaries(st.sampled_from(["", "h", "g"]), st.tuples(st.integers(1, 5), COSTS), max_size=2),
+)
+
+
+@given(st.lists(st.tuples(STEPS.map(lambda steps: steps[:3]), st.sampled_from(NODES), USAGES, COSTS), max_size=15))
+def test_with_costs_too_and_what_nobody_has_costs_nothing(
+    rounds: list[tuple[list[Step], str, NodeUsage, Cost]],
+) -> None:
+    """Releases say what tasks cost, and nodes say so now and then; one that is gone says nothing."""
+    space, first, second = Namespace(), Node(), Node()
+    for steps, name, usage, cost in rounds:
+        for step in steps:
+            if changes := revision(space, step, first.books):
+                told = (with_cost(change, cost) for change in changes)
+                gone = [UsageGone(c.name) for c in changes if isinstance(c, MemberGone)]
+                space.take((*told, *gone))
+                first.see(Changes(space.revision, space.log[-1]))
+        if name in space.members:
+            space.take((UsagePut(name, usage),))
+            first.see(Changes(space.revision, space.log[-1]))
+        for node in NODES:
+            points, active = first.books.points(node), first.books.load(node).active
+            assert points > 0 if active else points >= 0
+    for at, changes in enumerate(space.log, 1):
+        second.see(Changes(at, changes))
+    assert first.books.designee == second.books.designee
+    assert first.books.priced() == second.books.priced()
+    assert [first.books.points(node) for node in NODES] == [second.books.points(node) for node in NODES]
+    for task in first.books.priced():
+        assert task.id in first.mirror.tasks
+
+
+def with_cost(change: Change, cost: Cost) -> Change:
+    return replace(change, cost=cost) if isinstance(change, OwnerGone) and change.clean else change
 
 
 @given(STEPS, st.integers(0, 40))
