@@ -153,7 +153,8 @@ class Holdings:
         slot.state = replace(slot.state, attempt=attempt, cause=cause, node=node, started=None, ended=None, stack="")
         slot.history = (*slot.history, Run(node, attempt, fence, cause=cause))[-RUNS_KEPT:]
         slot.cut_short = True
-        return [do.Say("info", f"its last run was lost with node {node}".rstrip(), slot.task_id)]
+        whose = f"node {node}" if node else "its node"
+        return [do.Say("info", f"its last run was lost with {whose}", slot.task_id)]
 
     def _vanished(self, task_id: str, attempts: int) -> tuple[str, int] | None:
         """The claim before, if its owner vanished without a word. Go nodes never say one, and so count only if they are
