@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mpfora.retry import Retry as Retry
     from mpfora.states import Message as Message
     from mpfora.supervisor.balance import Balancer as Balancer
+    from mpfora.supervisor.balance import CostBalancer as CostBalancer
     from mpfora.supervisor.balance import FairBalancer as FairBalancer
     from mpfora.supervisor.balance import NoBalancer as NoBalancer
     from mpfora.supervisor.consumer import Consumer as Consumer
@@ -37,6 +38,7 @@ _HOMES = {
     "Context": "mpfora.child.context",
     "Coordinator": "mpfora.supervisor.coordinator",
     "EtcdCoordinator": "mpfora.supervisor.etcd_coordinator",
+    "CostBalancer": "mpfora.supervisor.balance",
     "FairBalancer": "mpfora.supervisor.balance",
     "Handler": "mpfora.handlers",
     "MemoryCoordinator": "mpfora.supervisor.memory_coordinator",

@@ -195,6 +195,17 @@ def test_a_task_that_came_lately_may_go_when_its_rest_is_over() -> None:
     assert kinds(story.wait(2)) == ["AskStop"]
 
 
+def test_a_change_of_membership_is_looked_at_soon_although_a_task_that_came_lately_waits_for_its_rest() -> None:
+    balancer = Recorder("t")
+    story = holding(balancer, "t")
+    story.core.moves.arrived("t", story.boot_s)
+    for asked, name in enumerate(("n2", "n3"), 1):
+        story.put(MemberPut(member(name)))
+        assert story.wait(5) == []
+        assert len(balancer.views) == asked
+    assert kinds(story.wait(Balancer.cooldown_s - 5)) == ["AskStop"]
+
+
 def test_what_another_node_gave_to_this_one_came_lately() -> None:
     balancer = Recorder()
     story = holding(balancer)

@@ -32,6 +32,8 @@ class Moves:
         self.at_s: float | None = None
         self.queue: list[Move] = []
         self.in_flight: dict[str, str | None] = {}
+        #: when it is asked if nothing else happens: what it wanted moved has had its rest then
+        self._rested_s: float | None = None
         self._is_commanded = False
         self._begun: deque[float] = deque()
         #: tasks that were moved to this node -> until when they are not moved again
@@ -67,10 +69,14 @@ class Moves:
 
     def due(self, now_s: float) -> bool:
         """Whether the balancer is to be asked now; True once."""
-        if self.at_s is None or now_s < self.at_s:
+        at = self._asks_at()
+        if at is None or now_s < at:
             return False
-        self.at_s, self._asked_s = None, now_s
+        self.at_s, self._rested_s, self._asked_s = None, None, now_s
         return True
+
+    def _asks_at(self) -> float | None:
+        return self._rested_s if self.at_s is None else self.at_s
 
     def plan(self, moves: Sequence[Move], now_s: float) -> None:
         """The balancer's answer replaces what was still queued. What was moved here lately stays until that is over,
@@ -84,7 +90,7 @@ class Moves:
         self.queue = free
         self._is_commanded = False
         if tied:
-            self.at_s = min(self._arrived[move.task_id] for move in tied)
+            self._rested_s = min(self._arrived[move.task_id] for move in tied)
 
     def next(self, now_s: float) -> Move | None:
         """A move to be begun now."""
@@ -123,7 +129,7 @@ class Moves:
 
     def wake_at(self) -> float | None:
         """When there is something to do by time alone."""
+        times = [self._asks_at()]
         if self.queue and len(self._begun) >= self._per_minute and len(self.in_flight) < MAX_IN_FLIGHT:
-            spent_until = self._begun[0] + _MINUTE_S
-            return spent_until if self.at_s is None else min(self.at_s, spent_until)
-        return self.at_s
+            times.append(self._begun[0] + _MINUTE_S)
+        return min((at for at in times if at is not None), default=None)
