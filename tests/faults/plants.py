@@ -22,12 +22,13 @@ def _nothing() -> None:
 @dataclass(frozen=True, slots=True)
 class Plant:
     """text: what is missing;  in_zygote, in_supervisor: called there before anything runs;  kinds: of the violations
-    that it can be caught by"""
+    that it can be caught by;  covered: why it may be missed, "" if it may not"""
 
     text: str
     kinds: tuple[str, ...]
     in_zygote: Callable[[], None] = _nothing
     in_supervisor: Callable[[], None] = _nothing
+    covered: str = ""
 
 
 def _never_past() -> None:
@@ -123,7 +124,10 @@ PLANTS = {
     "deadline": Plant("the zygote never keeps the deadline", ("beyond lease", "overlap"), in_zygote=_never_past),
     "margin": Plant("the deadline is the lease's end", ("margin", "beyond lease"), in_supervisor=_without_margin),
     "answer": Plant(
-        "a renewal is counted from its answer", ("margin", "beyond lease"), in_supervisor=_counted_from_the_answer
+        "a renewal is counted from its answer",
+        ("margin", "beyond lease"),
+        in_supervisor=_counted_from_the_answer,
+        covered="a renewal waits for its answer no longer than the margin is",
     ),
     "orphan": Plant(
         "the zygote does not notice the supervisor's death", ("process left",), in_zygote=_deaf_to_the_end_of_file
