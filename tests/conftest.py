@@ -24,7 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that are marked as long, too")
     parser.addoption("--quick", action="store_true", help="leave out what starts real nodes or breaks real servers")
     parser.addoption("--states-seed", type=int, help="draw the steps of test_node_states.py from this seed")
-    parser.addoption("--seeds", type=int, default=2000, help="lives of the simulated cluster (property/test_cluster.py)")
+    parser.addoption(
+        "--seeds", type=int, default=2000, help="lives of the simulated cluster (property/test_cluster.py)"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
