@@ -67,7 +67,7 @@ def test_the_environment() -> None:
     [
         ("often", "--retry: 'often': write FIELD=VALUE, or metafora"),
         ("max_error=3", "--retry: max_error: there is no such field"),
-        ("max_errors=many", "--retry: max_errors: a whole number"),
+        ("max_errors=many", "--retry: max_errors: 'many': a whole number"),
         ("budgets.memory=2", "--retry: budgets: 'memory' is no cause"),
         ("delay=soon", "--retry: delay: 'soon' is no duration"),
         ("fail_on=5", "--retry: fail_on: '5' is neither"),
