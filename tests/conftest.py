@@ -12,11 +12,11 @@ from pathlib import Path
 # their way, and abort them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-# A shell starts what it runs in the background with SIGINT ignored, and so would be all that tests start and interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import pytest
 from etcd_server import EtcdServer
+
+# A shell starts what it runs in the background with SIGINT ignored, and so would be all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: modules with real nodes, real etcd under faults, or whole programs; --quick leaves them out
 _THOROUGH = ("test_node", "test_zoo", "test_faults", "test_outages", "test_demo", "test_embedded", "test_examples",
