@@ -14,6 +14,8 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import pytest
 from etcd_server import EtcdServer
+from processes import kill_left
+from processes import no_processes_left as no_processes_left
 
 # A shell starts what it runs in the background with SIGINT ignored, and so would be all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,6 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("long") is not None:
                 item.add_marker(pytest.mark.skip(reason="long: --long runs it"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last that is called, when the workers have ended or were killed."""
+    for line in kill_left():
+        terminalreporter.write_line(f"left by a test process that was killed, and killed now: {line}", red=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""No test leaves a process behind: what the tests start carries a mark, and a fixture looks for it after each test."""
+"""No test leaves a process behind: what the tests start carries a mark, and a fixture looks for it after each test.
+
+What a test process leaves that was killed itself (by its time limit, say) is looked for when all is over."""
 
 from __future__ import annotations
 
@@ -17,6 +19,10 @@ from mpfora.processes import ProcStat, Snapshot
 MARK = "MPFORA_TEST"
 _mark = uuid.uuid4().hex
 os.environ[MARK] = _mark
+#: of the whole session: made by the process that was started first, inherited by its workers
+SESSION_MARK = "MPFORA_TEST_SESSION"
+_is_first = SESSION_MARK not in os.environ
+_session_mark = os.environ.setdefault(SESSION_MARK, uuid.uuid4().hex)
 
 #: how long a process may take to go that was told to, or killed
 _PATIENCE_S = 5.0
@@ -26,7 +32,7 @@ def running() -> list[ProcStat]:
     """Live processes that descend from this one or carry its mark."""
     snapshot = Snapshot(processes.processes())
     found = {stat.pid: stat for stat in snapshot.tree(os.getpid())[1:]}
-    found |= {pid: stat for pid, stat in snapshot.by_pid.items() if _is_marked(pid)}
+    found |= {pid: stat for pid, stat in snapshot.by_pid.items() if _is_marked(pid, MARK, _mark)}
     found.pop(os.getpid(), None)
     return [stat for stat in found.values() if not stat.is_zombie]
 
@@ -56,7 +62,20 @@ def _new(before: set[tuple[int, int]]) -> list[ProcStat]:
     return [stat for stat in running() if (stat.pid, stat.started) not in before]
 
 
-def _is_marked(pid: int) -> bool:
+def kill_left() -> list[str]:
+    """Kill what is left of the session, and say what it was. Called at the end of every test process; something is done
+    by the one that was started first, when its workers are gone."""
+    if not _is_first:
+        return []
+    found = processes.processes()
+    left = [stat for stat in found if stat.pid != os.getpid() and _is_marked(stat.pid, SESSION_MARK, _session_mark)]
+    lines = [f"{stat.pid}: {command_line(stat.pid)}" for stat in left if not stat.is_zombie]
+    for stat in left:
+        processes.kill_other(stat)
+    return lines
+
+
+def _is_marked(pid: int, name: str, mark: str) -> bool:
     with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        return f"{MARK}={_mark}".encode() in file.read().split(b"\0")
+        return f"{name}={mark}".encode() in file.read().split(b"\0")
     return False

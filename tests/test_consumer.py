@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from etcd_server import EtcdServer
 from node import LIMIT_S, ROOT, Site, is_alive, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora import Consumer, MemoryCoordinator, NoBalancer
 from mpfora.config import SettingsError

@@ -17,7 +17,6 @@ import pytest
 from etcd_server import EtcdServer
 from node import ROOT, Node, Site, command, is_alive, until
 from outage_story import SHORT_TTL_S
-from processes import no_processes_left  # noqa: F401
 from tcp_proxy import Link, Proxies
 
 EXAMPLES = ROOT / "examples"

@@ -9,7 +9,6 @@ import pytest
 from core_story import RESULT_42, Story
 from etcd_server import EtcdServer
 from node import Site, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora.config import SettingsError
 from mpfora.history import Run

@@ -12,7 +12,6 @@ from functools import partial
 
 from etcd_server import EtcdServer
 from node import HERE, LIMIT_S, Site, command, environment, title, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora.outcome import Cause
 from mpfora.states import State, TaskState

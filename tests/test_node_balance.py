@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 from etcd_server import EtcdServer
 from node import Site, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora.keys import parse_usage
 from mpfora.model import NodeUsage

@@ -10,7 +10,6 @@ from typing import Any
 
 from etcd_server import EtcdServer
 from node import LIMIT_S, Node, Site, is_alive, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora import Message
 from mpfora.outcome import Cause

@@ -14,7 +14,6 @@ import pytest
 from etcd_server import EtcdServer
 from node import Node, Site, is_alive, until
 from node_handlers import RecordedRun, check_runs, runs
-from processes import no_processes_left  # noqa: F401
 
 TASKS = ("a", "b", "c", "d")
 LIVE = "nodes/{}/_metafora"

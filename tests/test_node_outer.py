@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from etcd_server import EtcdServer
 from node import Site, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora.errors import TaskExists
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from etcd_server import EtcdServer
 from node import Node, Site, is_alive, until
-from processes import no_processes_left  # noqa: F401
 
 #: what a shutdown may take over stop_timeout: 2 s by its promise, and what a busy machine adds
 OVER_S = 2.0

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from etcd_server import EtcdServer, free_port
 from node import HERE, LIMIT_S, Node, Site, command, environment, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora.supervisor.__main__ import run
 

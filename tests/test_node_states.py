@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from node import LIMIT_S, Node, Site, is_alive, until
 from node_handlers import RecordedRun, check_runs, runs
-from processes import no_processes_left  # noqa: F401
 from puppets import ERRORS, LEFT, ORDERS, give
 
 from mpfora import Message

@@ -8,7 +8,6 @@ import time
 
 from etcd_server import EtcdServer, encoded
 from node import Site, until
-from processes import no_processes_left  # noqa: F401
 
 from mpfora import Message
 from mpfora.history import parse_history

@@ -15,7 +15,6 @@ import pytest
 from etcd_server import EtcdServer, encoded
 from node import Node, Site, is_alive, until
 from outage_story import LONG_TTL_S, SHORT_TTL_S, S, Story
-from processes import no_processes_left  # noqa: F401
 from tcp_proxy import Link, Proxies
 
 from mpfora.linux import boot_ns

@@ -14,7 +14,6 @@ import pytest
 import zoo_cases
 from etcd_server import EtcdServer
 from node import LIMIT_S, Node, Site, is_alive, until
-from processes import no_processes_left  # noqa: F401
 from zoo_cases import CASES, Case
 
 from mpfora.outcome import Cause

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from processes import no_processes_left  # noqa: F401
 from zygote_harness import Node, is_alive, node, patience, wait_dead
 
 from mpfora import linux, processes

@@ -12,7 +12,6 @@ from etcd_server import EtcdServer
 from node import Site, is_alive, until
 from outage_story import S
 from outage_story import Story as Outage
-from processes import no_processes_left  # noqa: F401
 from tcp_proxy import Link, Proxies
 from zygote_harness import node
 

@@ -164,28 +164,23 @@ class FairBalancer(Balancer):
 
     def choose_releases(self, view: View) -> Sequence[str | Move]:
         me = view.nodes.get(view.me)
-        if me is None or not me.live:
-            return ()
+        return with_room_kept(view, me, self._moves(view)) if me is not None and me.live else ()
+
+    def _moves(self, view: View) -> list[Move]:
         why = "{source} holds more than its share, {target} less"
-        return with_room_kept(view, me, chosen(view, transfers(view.seats(), view.all_groups()), why))
+        return chosen(view, transfers(view.seats(), view.all_groups()), why)
 
 
-class CostBalancer(Balancer):
+class CostBalancer(FairBalancer):
     """As `fair`, but what counts is not how many tasks a node has, but what they cost: CPU and memory of each task's
     tree. Until something is measured it is `fair`."""
 
     measures = True
     cooldown_s = 300.0
 
-    def may_claim(self, view: View, task: OpenTask) -> bool:
-        return True
-
-    def choose_releases(self, view: View) -> Sequence[str | Move]:
-        me = view.nodes.get(view.me)
-        if me is None or not me.live:
-            return ()
+    def _moves(self, view: View) -> list[Move]:
         if not any(group.points for group in view.groups):
-            return FairBalancer().choose_releases(view)
+            return super()._moves(view)
         passings, others = cost_transfers(view.seats(), view.groups, view.priced)
         at_rest = [transfer for transfer in transfers(view.seats(), view.groups) if transfer.group[-1] is True]
         known = {task.id for task in view.priced}
@@ -195,8 +190,7 @@ class CostBalancer(Balancer):
             for passing in passings
             if passing.source == view.me
         ]
-        moves += chosen(view, others + at_rest, why, without=known)
-        return with_room_kept(view, me, moves)
+        return moves + chosen(view, others + at_rest, why, without=known)
 
 
 def chosen(view: View, plan: Iterable[Transfer], why: str, without: Container[str] = ()) -> list[Move]:

@@ -27,7 +27,7 @@ from mpfora.supervisor.counts import Counts
 from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.holdings import Holdings
 from mpfora.supervisor.lease import LeasePhase
-from mpfora.supervisor.meter import LOOK_S, Meter
+from mpfora.supervisor.meter import Meter
 from mpfora.supervisor.mirror import Mirror, TaskView
 from mpfora.supervisor.moves import Moves
 from mpfora.supervisor.posture import Posture, Shutdown
@@ -64,9 +64,7 @@ class Core:
         self.holdings = Holdings(settings, self.mirror, rng)
         self.told = Told()
         self.moves = Moves(settings.moves_per_minute, settings.rejoin_grace_s, self._adviser.cooldown_s)
-        self.meter = Meter()
-        #: when a node that measures looks next at what its tasks use
-        self._look_at_s = 0.0 if self._adviser.measures else None
+        self.meter = Meter(0.0 if self._adviser.measures else None)
         self.views = Views(settings.name, self.mirror, self.designations, self.moves)
         self.counts = Counts()
         self.upkeep = Upkeep(settings, self.mirror, self.designations, self.holdings, self.claims, self.posture)
@@ -128,7 +126,7 @@ class Core:
             self.session.wake_at(now.boot_s),
             self.moves.wake_at() if self._is_held(now) else None,
             self._advice_at_s if self._is_held(now) else None,
-            self._look_at_s if self._is_held(now) else None,
+            self.meter.looks_at_s if self._is_held(now) else None,
             self.posture.shutdown_ends_s,
             None if self.posture.shutdown else self.zygote.start_at_s,
             self.upkeep.wake_at() if self.session.membership is Membership.IN else None,
@@ -381,9 +379,8 @@ class Core:
         return [do.Publish(self.posture.member())] if self.posture.full != was_full else []
 
     def _decide_measure(self, now: ev.Now) -> list[do.Command]:
-        if self._look_at_s is None or now.boot_s < self._look_at_s or not self._is_held(now):
+        if not (self._is_held(now) and self.meter.due(now.boot_s)):
             return []
-        self._look_at_s = now.boot_s + LOOK_S
         slots = self.holdings.slots.values()
         return [do.Measure(tuple((slot.task_id, slot.run) for slot in slots if slot.process is not Process.NONE))]
 

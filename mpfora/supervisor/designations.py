@@ -17,6 +17,7 @@ from functools import lru_cache
 from mpfora.model import Member, Wants
 from mpfora.supervisor.cost_plan import Priced
 from mpfora.supervisor.mirror import Mirror, TaskView, Touched
+from mpfora.supervisor.node_costs import Counted, NodeCosts
 from mpfora.supervisor.plan import Group, Kind, group_key
 from mpfora.supervisor.prices import AVERAGE
 
@@ -52,9 +53,6 @@ class Load:
     designated: int = 0
     active: int = 0
 
-
-#: how a task is counted that is with no node
-_NOWHERE: tuple[str, Kind, bool] = "", ("", (), False, False, False), False
 
 #: the order in which nodes are given tasks: without room last, then by load, then in an order of their own
 Rank = tuple[bool, float, float, int, str]
@@ -115,22 +113,17 @@ class Designations:
         #: unowned tasks that no node can take now, by kind, oldest first
         self._waiting: dict[Kind, dict[str, None]] = {}
         #: task id -> how it was counted last: as owned by or designated to which node
-        self._counted: dict[str, tuple[str, Kind, bool]] = {}
+        self._counted: dict[str, Counted] = {}
         #: task id -> the kind under which it waits
         self._queued: dict[str, Kind] = {}
         #: kind -> node -> how many such tasks it owns or is to claim
         self._held: dict[Kind, dict[str, int]] = {}
         #: kind -> live members that can run it; emptied when members or suspects change, as are the queues
         self._able: dict[Kind, list[Member]] = {}
-        #: kind -> the order of those nodes
+        #: kind -> the order of those nodes; made anew when prices change, too
         self._queues: dict[Kind, NodeQueue] = {}
-        #: node -> what its tasks that need a process cost, as of which version of the prices
-        self._points: dict[str, int] = {}
-        self._points_of = self._ranked_by = 0
-        #: (node, handler) -> what one task of it costs there that is not known by itself
-        self._each: dict[tuple[str, str], int] = {}
-        #: task id -> what it was counted with since
-        self._priced_at: dict[str, int] = {}
+        self._ranked_by = 0
+        self._costs = NodeCosts(mirror.prices, self._counted, self._held)
         #: nodes that have become less loaded in this batch
         self._eased: dict[str, None] = {}
         #: kinds that tasks were queued under in this batch
@@ -176,69 +169,19 @@ class Designations:
                 frozenset(member.name for member in self._able_for(kind)),
                 dict(held),
                 kind[-1],
-                self._points_of_others(kind, held),
+                self._costs.of_others(kind, held),
             )
             for kind, held in self._held.items()
         )
 
-    def _points_of_others(self, kind: Kind, nodes: Iterable[str]) -> dict[str, int]:
-        if not self._mirror.prices.known:
-            return {}
-        self._weigh_all()
-        return {node: self._each.get((node, kind[0]), 0) for node in nodes}
-
     def priced(self) -> tuple[Priced, ...]:
         """Of the tasks in `groups` that need a process, those whose cost is known one by one."""
-        prices, found = self._mirror.prices, []
-        for task_id in prices.costs if prices.known else ():
-            node, kind, _ = self._counted.get(task_id, _NOWHERE)
-            points = prices.points(task_id)
-            if node and points is not None and not kind[-1]:
-                found.append(Priced(task_id, node, kind, points))
-        return tuple(found)
+        return self._costs.priced()
 
     def points(self, node: str) -> int:
         """What the node's tasks that need a process cost, those that it is to claim too; where nobody measures each
         costs as much as any other."""
-        prices = self._mirror.prices
-        if not prices.known:
-            return AVERAGE * self.load(node).active
-        self._weigh_all()
-        return self._points.get(node, 0)
-
-    def _weigh_all(self) -> None:
-        """Price all tasks anew, if prices have changed."""
-        prices = self._mirror.prices
-        if self._points_of == prices.version:
-            return
-        self._points, self._each, self._priced_at, self._points_of = {}, {}, {}, prices.version
-        others: dict[tuple[str, str], int] = {}
-        for kind, held in self._held.items():
-            for node, count in held.items() if not kind[-1] else ():
-                others[node, kind[0]] = others.get((node, kind[0]), 0) + count
-        for task in self.priced():
-            others[task.node, str(task.group[0])] -= 1
-            self._points[task.node] = self._points.get(task.node, 0) + task.points
-        for (node, handler), count in others.items():
-            points = prices.of_others(node, handler, count)
-            self._each[node, handler] = points // max(1, count)
-            self._points[node] = self._points.get(node, 0) + points
-
-    def _weigh(self, task_id: str, node: str, kind: Kind) -> None:
-        """A task is counted with a node."""
-        prices = self._mirror.prices
-        if prices.known and self._points_of == prices.version and not kind[-1]:
-            own = prices.points(task_id)
-            points = self._priced_at[task_id] = prices.expected(kind[0]) if own is None else own
-            self._points[node] = self._points.get(node, 0) + points
-
-    def _unweigh(self, task_id: str, node: str, kind: Kind) -> None:
-        """It is no more."""
-        prices = self._mirror.prices
-        if prices.known and self._points_of == prices.version and not kind[-1]:
-            points = self._priced_at.pop(task_id, None)
-            points = prices.points(task_id) if points is None else points
-            self._points[node] -= self._each.get((node, kind[0]), 0) if points is None else points
+        return self._costs.points(node, self.load(node).active)
 
     def rank(self, task: TaskView, node: str) -> int | None:
         """The place of `node` (0 is next) among those that may claim a task its designee missed; None: it may not.
@@ -274,7 +217,7 @@ class Designations:
             books.clear()
         self._able.clear()
         self._queues.clear()
-        self._points_of = 0
+        self._costs.forget()
 
     def _judge(self, touched: Touched) -> None:
         """Suspect who was missed; believe again who claims or touches its record."""
@@ -326,13 +269,13 @@ class Designations:
 
     def _count(self, task_id: str, node: str, kind: Kind, *, owned: bool) -> None:
         self._counted[task_id] = (node, kind, owned)
-        self._weigh(task_id, node, kind)
+        self._costs.add(task_id, node, kind)
         self._add(node, kind, owned, 1)
 
     def _uncount(self, task_id: str) -> None:
         counted = self._counted.pop(task_id, None)
         if counted is not None:
-            self._unweigh(task_id, counted[0], counted[1])
+            self._costs.take_off(task_id, counted[0], counted[1])
             self._add(*counted, -1)
             self._eased[counted[0]] = None
 

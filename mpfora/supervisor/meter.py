@@ -60,11 +60,21 @@ class _Gauge:
 
 @dataclass(slots=True)
 class Meter:
-    """`look` takes what the processes have used; `summary` says what others are to be told, if anything."""
+    """When this node looks at what its tasks use, what they cost by that, and what others are to be told.
 
+    looks_at_s  boot time of the next look; None: this node does not measure"""
+
+    looks_at_s: float | None = None
     _gauges: dict[str, _Gauge] = field(default_factory=dict)
     _told: NodeUsage | None = None
     _told_s: float = 0.0
+
+    def due(self, now_s: float) -> bool:
+        """Whether to look now; True once."""
+        if self.looks_at_s is None or now_s < self.looks_at_s:
+            return False
+        self.looks_at_s = now_s + LOOK_S
+        return True
 
     def look(self, samples: Iterable[Sample], known: Callable[[str], Cost | None]) -> None:
         """What each running task has used; of tasks that are not among them nothing is kept. known: what a task cost
