@@ -34,7 +34,12 @@ def running() -> list[ProcStat]:
     found = {stat.pid: stat for stat in snapshot.tree(os.getpid())[1:]}
     found |= {pid: stat for pid, stat in snapshot.by_pid.items() if _is_marked(pid, MARK, _mark)}
     found.pop(os.getpid(), None)
-    return [stat for stat in found.values() if not stat.is_zombie]
+    return [stat for stat in found.values() if not (stat.is_zombie or _is_tracker(stat.pid))]
+
+
+def _is_tracker(pid: int) -> bool:
+    """multiprocessing starts one with the first process that it spawns, and keeps it to its own end."""
+    return "multiprocessing.resource_tracker" in command_line(pid)
 
 
 def command_line(pid: int) -> str:
@@ -44,8 +49,12 @@ def command_line(pid: int) -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_processes_left() -> Iterator[None]:
-    """Fails a test that leaves a process; what was there before (a server of the session) may stay."""
+def no_processes_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves a process; what was there before (a server of the session) may stay, and so may what
+    the tests of a module share, if it says why: `pytestmark = pytest.mark.keeps_processes("...")`."""
+    if request.node.get_closest_marker("keeps_processes") is not None:
+        yield
+        return
     before = {(stat.pid, stat.started) for stat in running()}
     yield
     until = time.monotonic() + _PATIENCE_S

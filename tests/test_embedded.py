@@ -139,13 +139,21 @@ def test_the_keeper_belongs_to_nobody_and_serves_this_machine_only(folder: Path)
         keeper = psutil.Process(etcd.keeper_pid)
         server = psutil.Process(etcd.etcd_pid)
         assert server.ppid() == keeper.pid
-        assert os.getpid() not in [parent.pid for parent in keeper.parents()]
         assert os.getsid(keeper.pid) != os.getsid(0)
         assert keeper.cmdline()[0].strip() == "mpfora: etcd keeper"
         listening = {c.laddr.ip for c in server.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         assert listening == {"127.0.0.1"}
         assert not os.get_inheritable(etcd._held.fileno())
         assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_who_starts_the_keeper_is_not_its_parent(folder: Path) -> None:
+    user = start_user(folder)
+    _, keeper, _, started = said(user)
+    assert started
+    assert user.pid not in [parent.pid for parent in psutil.Process(keeper).parents()]
+    user.communicate()
+    wait_gone(keeper)
 
 
 def test_eight_first_users_start_exactly_one(folder: Path) -> None:

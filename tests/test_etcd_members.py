@@ -15,6 +15,8 @@ from outage_story import LONG_TTL_S, Story
 
 from mpfora.errors import MpforaError
 
+pytestmark = pytest.mark.keeps_processes("one cluster serves all tests, and a member that was killed is started again")
+
 
 class Patient(EtcdServer):
     """A member that is asked again while there is no leader."""

@@ -15,6 +15,8 @@ import pytest
 
 from mpfora.embedded import acquire
 
+pytestmark = pytest.mark.keeps_processes("one etcd and two nodes serve all examples")
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 HANDLERS = ("primes:count", "mandelbrot:tile", "simulation:planets", "training:Training", "probes:look",

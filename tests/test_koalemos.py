@@ -15,6 +15,8 @@ from mpfora.koalemos import MOST_TAIL, Program, run
 from mpfora.testing.benches import Benches
 
 pytest_plugins = ["mpfora.testing.plugin"]
+pytestmark = pytest.mark.keeps_processes("one zygote serves all runs of a handler")
+
 PYTHON = sys.executable
 
 

@@ -15,6 +15,8 @@ from mpfora import testing
 from mpfora.testing.benches import Benches
 
 pytest_plugins = ["mpfora.testing.plugin"]
+pytestmark = pytest.mark.keeps_processes("one zygote serves all runs of a handler")
+
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"```python\n# (\S+\.py)\n(.*?)```", re.DOTALL)
 
