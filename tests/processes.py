@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from mpfora import processes
-from mpfora.processes import ProcStat, Snapshot
+from mpfora.processes import ProcStat
 
 #: in the environment of everything that this test process executes from now on
 MARK = "MPFORA_TEST"
@@ -26,20 +26,6 @@ _session_mark = os.environ.setdefault(SESSION_MARK, uuid.uuid4().hex)
 
 #: how long a process may take to go that was told to, or killed
 _PATIENCE_S = 5.0
-
-
-def running() -> list[ProcStat]:
-    """Live processes that descend from this one or carry its mark."""
-    snapshot = Snapshot(processes.processes())
-    found = {stat.pid: stat for stat in snapshot.tree(os.getpid())[1:]}
-    found |= {pid: stat for pid, stat in snapshot.by_pid.items() if _is_marked(pid, MARK, _mark)}
-    found.pop(os.getpid(), None)
-    return [stat for stat in found.values() if not (stat.is_zombie or _is_tracker(stat.pid))]
-
-
-def _is_tracker(pid: int) -> bool:
-    """multiprocessing starts one with the first process that it spawns, and keeps it to its own end."""
-    return "multiprocessing.resource_tracker" in command_line(pid)
 
 
 def command_line(pid: int) -> str:
@@ -55,10 +41,10 @@ def no_processes_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("keeps_processes") is not None:
         yield
         return
-    before = {(stat.pid, stat.started) for stat in running()}
+    before = _pids()
     yield
     until = time.monotonic() + _PATIENCE_S
-    while (left := _new(before)) and time.monotonic() < until:
+    while (left := _ours(_pids() - before)) and time.monotonic() < until:
         time.sleep(0.01)
     if left:
         lines = [f"{stat.pid} ({stat.state}, parent {stat.ppid}): {command_line(stat.pid)}" for stat in left]
@@ -67,8 +53,27 @@ def no_processes_left(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail("processes were left behind:\n" + "\n".join(lines))
 
 
-def _new(before: set[tuple[int, int]]) -> list[ProcStat]:
-    return [stat for stat in running() if (stat.pid, stat.started) not in before]
+def _pids() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+
+
+def _ours(pids: set[int]) -> list[ProcStat]:
+    """Those that live and descend from this process or carry its mark."""
+    stats = [stat for pid in pids if (stat := processes.read_stat(pid)) is not None and not stat.is_zombie]
+    return [stat for stat in stats if (_descends(stat) or _is_marked(stat.pid, MARK, _mark)) and not _is_tracker(stat)]
+
+
+def _descends(stat: ProcStat | None) -> bool:
+    while stat is not None and stat.pid > 1:
+        if stat.ppid == os.getpid():
+            return True
+        stat = processes.read_stat(stat.ppid)
+    return False
+
+
+def _is_tracker(stat: ProcStat) -> bool:
+    """multiprocessing starts one with the first process that it spawns, and keeps it to its own end."""
+    return "multiprocessing.resource_tracker" in command_line(stat.pid)
 
 
 def kill_left() -> list[str]:

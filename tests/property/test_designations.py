@@ -35,7 +35,7 @@ from mpfora.supervisor.changes import (
     UsagePut,
     WantsPut,
 )
-from mpfora.supervisor.designations import Designations, Load, fits
+from mpfora.supervisor.designations import Designations, fits
 from mpfora.supervisor.mirror import Mirror
 
 NODES, TASKS = "abcd", [f"t{n}" for n in range(8)]
@@ -155,7 +155,8 @@ class Node:
             assert load.designated == sum(node == name for node in self.books.designee.values())
 
     def owned(self) -> dict[str, tuple[int, int]]:
-        return {name: (load.owned, load.resting) for name, load in self.books.loads.items() if load != Load()}
+        """Of the nodes that own any: whose task another is to be is not settled yet."""
+        return {name: (load.owned, load.resting) for name, load in self.books.loads.items() if load.owned}
 
 
 def revision(space: Namespace, step: Step, books: Designations) -> tuple[Change, ...]:
