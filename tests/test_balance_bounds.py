@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
 
-from mpfora.model import Wants
+from mpfora.model import Claim, Cost, Wants
 from mpfora.supervisor.balance import Balancer, CostBalancer, FairBalancer
 from mpfora.supervisor.claiming import LATE_S
 from mpfora.supervisor.moves import MAX_IN_FLIGHT, SETTLE_S
@@ -143,6 +144,33 @@ def test_in_a_large_cluster_too() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_by_cost_where_tasks_cost_alike_the_bounds_hold_too(seed: int) -> None:
     live(seed, most_nodes=6, events=4, make=CostBalancer)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_by_cost_where_tasks_cost_what_they_will_hardly_a_task_moves_twice_and_then_there_is_rest(seed: int) -> None:
+    life = Life(seed, 8, CostBalancer)
+    cluster, cost = life.cluster, random.Random(seed)
+    moved: Counter[str] = Counter()
+    release = cluster.release
+
+    def noted(claim: Claim, to: str | None, said: Cost | None, *, for_balance: bool) -> bool:
+        moved[claim.task_id] += for_balance
+        return release(claim, to, said, for_balance=for_balance)
+
+    cluster.release = noted  # type: ignore[method-assign]
+    for event in range(6):
+        moved.clear()
+        story = f"seed {seed}: {life.happen() if event else 'the first look'}"
+        # one of which nobody knew more than the mean of its like may, after its rest
+        assert moved.total() <= 1.2 * len(moved) + 1, f"{story}: {moved}"
+        # those that have come have their costs from now on, which are known after some minutes
+        cluster.cpu = {task_id: cluster.cpu.get(task_id, cost.lognormvariate(-2, 1)) for task_id in cluster.wants}
+        cluster.run(900)
+        moves = cluster.moves
+        cluster.run(900)
+        assert cluster.moves == moves, story
+        assert len(cluster.owners) == life.count, story
+    assert cluster.attempts <= 1.05 * cluster.claims + 2
 
 
 @pytest.mark.long
