@@ -158,9 +158,12 @@ def test_by_cost_where_tasks_cost_what_they_will_hardly_a_task_moves_twice_and_t
         return release(claim, to, said, for_balance=for_balance)
 
     cluster.release = noted  # type: ignore[method-assign]
+    passed = 0
     for event in range(6):
         moved.clear()
-        story = f"seed {seed}: {life.happen() if event else 'the first look'}"
+        bill = life.happen() if event else None
+        passed += bill.passed if bill else 0
+        story = f"seed {seed}: {bill}"
         # one of which nobody knew more than the mean of its like may, after its rest
         assert moved.total() <= 1.2 * len(moved) + 1, f"{story}: {moved}"
         # those that have come have their costs from now on, which are known after some minutes
@@ -170,7 +173,7 @@ def test_by_cost_where_tasks_cost_what_they_will_hardly_a_task_moves_twice_and_t
         cluster.run(900)
         assert cluster.moves == moves, story
         assert len(cluster.owners) == life.count, story
-    assert cluster.attempts <= 1.05 * cluster.claims + 2
+    assert cluster.attempts <= 1.05 * cluster.claims + 2 + passed
 
 
 @pytest.mark.long
