@@ -26,7 +26,7 @@ class InvalidTask(MpforaError):
 
 
 class TaskExists(MpforaError):
-    """The id is taken. `what` says what is there: "a task" or "the state of a finished task"."""
+    """The id is taken. `what` says what is there: "a task", "the state of a finished task", or what else is kept."""
 
     def __init__(self, task_id: str, what: str, remedy: str) -> None:
         super().__init__(f"task {task_id!r}: {what} of this id exists already; {remedy}")
@@ -39,6 +39,17 @@ class TaskNotFound(MpforaError):
 
     def __init__(self, task_id: str, text: str = "there is no such task, and no state is kept of one") -> None:
         super().__init__(f"task {task_id!r}: {text}")
+        self.task_id = task_id
+
+
+class UnreadableState(MpforaError):
+    """What is kept of the task's state cannot be read, and a command would have it written over."""
+
+    def __init__(self, task_id: str, verb: str, key: str, problem: str) -> None:
+        super().__init__(
+            f"task {task_id!r}: its state cannot be read ({problem}), and {verb} would write over it:"
+            f" mend what stands at {key} in etcd, or delete the task (mpfora delete {task_id})"
+        )
         self.task_id = task_id
 
 

@@ -122,9 +122,9 @@ def format_json(value: Any) -> str:
 
 
 def parse_json(value: bytes | str, what: str) -> Any:
-    """Any JSON value. Raises ValueError naming `what`."""
+    """Any JSON value, in UTF-8. Raises ValueError naming `what`."""
     try:
-        return json.loads(value)
+        return json.loads(value.decode() if isinstance(value, bytes) else value)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} is no JSON ({error}): {_short(value)}") from None
 
@@ -381,7 +381,7 @@ def parse_message(value: bytes | str) -> Message:
 # -- state ------------------------------------------------------------------------------------------------------------
 
 _STATE_FIELDS = frozenset(
-    {"state", "until", "errors", "attempt", "result", "cause", "node", "started", "ended", "stack"}
+    {"state", "until", "errors", "attempt", "result", "cause", "node", "started", "ended", "stack", "kept_until"}
 )
 
 
@@ -397,7 +397,7 @@ def format_state(state: TaskState) -> str:
             values[name] = getattr(state, name)
     if state.result is not None:
         values["result"] = state.result
-    for name in ("started", "ended"):
+    for name in ("started", "ended", "kept_until"):
         if getattr(state, name) is not None:
             values[name] = format_time(getattr(state, name))
     return format_json(values | {name: value for name, value in state.extra.items() if name not in _STATE_FIELDS})
@@ -427,6 +427,7 @@ def parse_state(value: bytes | str) -> TaskState:
         started=_time(values, "started", "state"),
         ended=_time(values, "ended", "state"),
         stack=_field(values, "stack", str, "", "state"),
+        kept_until=_time(values, "kept_until", "state"),
         extra={key: value for key, value in values.items() if key not in _STATE_FIELDS},
     )
 
@@ -448,7 +449,7 @@ def _parse_error(values: Any) -> TaskError:
 def parse_wants(value: bytes | str) -> Wants:
     """What a task's props ask of a node. Never raises: props that are no object make a `problem`, which fails the task
     when it is run; other things under "handler" and "labels" than a name and names with texts are the task's own
-    affair."""
+    affair, and a "not_before" that is no time makes an error of the run."""
     if value in (b"", ""):
         return Wants()
     try:
@@ -462,8 +463,17 @@ def parse_wants(value: bytes | str) -> Wants:
     handler, labels = props.get("handler"), props.get("labels")
     labels_count = isinstance(labels, dict) and all(isinstance(text, str) for text in labels.values())
     return Wants(
-        handler if isinstance(handler, str) else None, labels if isinstance(labels, dict) and labels_count else {}
+        handler if isinstance(handler, str) else None,
+        labels if isinstance(labels, dict) and labels_count else {},
+        sleeps_first=_is_time(props.get("not_before")),
     )
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and parse_time(value) is not None
+    except (ValueError, OverflowError):
+        return False
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

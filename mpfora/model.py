@@ -112,8 +112,10 @@ class Wants:
     handler  the name it gives; None: it names none
     labels   the node must have each of these
     problem  why its props could not be read; such a task is claimed like any other and fails as its policy says
+    sleeps_first  it is not to run before a time of its own (`not_before`): while it is new it needs no process
     """
 
     handler: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
+    sleeps_first: bool = False

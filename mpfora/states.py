@@ -174,6 +174,7 @@ class TaskState:
     started, ended   Unix seconds of the last run
     stack    of every thread where the last run hung, if it was killed
     extra    fields of the JSON that are not ours, kept as they are
+    kept_until  Unix seconds, whole ones: what is left of the finished task goes then; None: it stays
     """
 
     state: State = State.RUNNABLE
@@ -187,6 +188,7 @@ class TaskState:
     ended: float | None = None
     stack: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    kept_until: float | None = None
 
     @property
     def terminal(self) -> bool:

@@ -271,6 +271,10 @@ class Story:
         return do.Release(self.claim(task_id), Update(**update))
 
     def finish(self, task_id: str = "t", **update: Any) -> do.Finish:
+        """`state` says until when it is kept."""
+        if self.settings.keep_finished_s is not None:
+            kept_until = float(int(self.wall_s + self.settings.keep_finished_s))
+            update["state"] = replace(update["state"], kept_until=kept_until)
         return do.Finish(self.claim(task_id), Update(**update))
 
     def ended(self, cause: Cause, state: State = State.RUNNABLE, **fields: Any) -> TaskState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import os
 import pty
@@ -21,12 +22,14 @@ import pytest
 from etcd_server import EtcdServer
 from fake_node import fake_node
 
-from mpfora import AsyncClient
+from mpfora import AsyncClient, Message
 from mpfora.cli import render, run
 from mpfora.client.listing import TaskInfo
 from mpfora.config import SettingsError
+from mpfora.errors import UnreadableState
 from mpfora.history import Run, format_history
 from mpfora.keys import format_state
+from mpfora.kv import prefix_end
 from mpfora.options import Where, etcd_settings, parse_endpoints
 from mpfora.states import State, TaskError, TaskState
 
@@ -409,6 +412,36 @@ async def test_messages_are_waited_for(cli: Cli, endpoint: str, namespace: str) 
         assert await cli.ok("kill", "p1") == "p1 killed\n"
         assert "task 'p1': it has finished (killed): too late for pause" in await cli.fails(1, "pause", "p1")
         assert "task 'p2': there is no such task" in await cli.fails(1, "pause", "p2")
+
+
+async def test_a_state_that_cannot_be_read_is_written_over_by_no_command(cli: Cli) -> None:
+    layout, etcd = cli.client._layout, cli.client._etcd
+    await cli.client.submit("p1")
+    await etcd.put(layout.state("p1"), "{")
+    for words in (["pause"], ["run"], ["kill"], ["checkpoint"], ["sleep", "--for", "1h"]):
+        told = await cli.fails(1, *words, "p1")
+        assert f"and {words[0]} would write over it: mend what stands at {layout.state('p1')} in etcd" in told
+        assert "or delete the task (mpfora delete p1)" in told
+    assert await etcd.get(layout.commands("p1")) is None
+    assert await cli.ok_here("release", "p1", "--no-wait") == "asked p1 to release\n"
+    assert "delete the task" in await cli.ok_here("task", "p1")
+    assert await cli.ok_here("delete", "p1") == "deleted p1\n"
+    assert (await etcd.list(layout.root, prefix_end(layout.root))).kvs == ()
+
+
+async def test_a_state_is_looked_at_anew_when_it_changes_while_a_command_is_written(cli: Cli) -> None:
+    layout, etcd = cli.client._layout, cli.client._etcd
+    await cli.client.submit("p1")
+    txn, numbers = etcd.txn, itertools.count(1)
+
+    async def meddling(*args: Any, **more: Any) -> Any:
+        if next(numbers) == 2:
+            await etcd.put(layout.state("p1"), "{")
+        return await txn(*args, **more)
+
+    with mock.patch.object(etcd, "txn", meddling), pytest.raises(UnreadableState):
+        await cli.client.command("p1", Message.pause())
+    assert await etcd.get(layout.commands("p1")) is None
 
 
 async def test_messages_that_nobody_carries_out(cli: Cli) -> None:

@@ -118,7 +118,7 @@ def test_props_that_cannot_be_read_are_claimed_and_fail_in_the_child() -> None:
 
 def test_a_task_that_was_over_before_is_removed_and_not_run() -> None:
     story = Story()
-    assert story.hold(state=TaskState(State.COMPLETED)) == [story.finish()]
+    assert story.hold(state=TaskState(State.COMPLETED)) == [story.finish(state=TaskState(State.COMPLETED))]
     assert story.heard("already completed: removed without a run")
 
 

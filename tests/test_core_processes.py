@@ -12,7 +12,18 @@ from mpfora.retry import Retry
 from mpfora.states import Message, State, TaskError, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.changes import MemberPut, OwnerGone, OwnerPut, ReaderPut, StateGone, StatePut, TaskGone, TaskPut
+from mpfora.supervisor.changes import (
+    Malformed,
+    MemberPut,
+    OwnerGone,
+    OwnerPut,
+    ReaderPut,
+    StateGone,
+    StatePut,
+    TaskCommandPut,
+    TaskGone,
+    TaskPut,
+)
 from mpfora.supervisor.zygote_care import AFTER_LOSS_S
 
 CALM = Retry(jitter=0)
@@ -269,9 +280,13 @@ def test_a_command_whose_outcome_the_store_never_takes_is_no_busy_loop() -> None
 # -- a state that cannot be read -------------------------------------------------------------------
 
 
-def unreadable() -> Story:
-    story = Story()
-    assert story.hold(state_problem="state: no JSON") == []
+BROKEN = Malformed("/mpfora/state/t", "state: no JSON", 1, state_of="t")
+
+
+def unreadable(**settings: int) -> Story:
+    story = Story(**settings)
+    assert story.put(TaskPut("t"), BROKEN) == [claims("t")]
+    assert story.wins("t", state_problem="state: no JSON") == []
     return story
 
 
@@ -290,6 +305,50 @@ def test_it_is_given_back_when_its_state_is_written_anew(change: StatePut | Stat
     story = unreadable()
     assert story.put(change) == [story.release()]
     assert story.released() == [claims("t")]
+
+
+MESSAGES = [
+    Message.run(),
+    Message.pause(),
+    Message.kill(),
+    Message.checkpoint(),
+    Message.complete(),
+    Message.sleep(2e9),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.verb.value)
+def test_no_command_writes_over_it(message: Message) -> None:
+    story = unreadable()
+    assert story.task_command("t", message) == [do.TakeTaskCommand("t", story.revision)]
+    assert story.heard(f"command {message.verb.value!r} dropped: its state cannot be read")
+    assert story.holds() == ["t"]
+
+
+def test_a_release_gives_it_back_and_leaves_its_state_as_it_is() -> None:
+    story = unreadable()
+    assert story.task_command("t", Message.release()) == [story.release(command_revision=story.revision)]
+    assert story.released() == [claims("t")]
+
+
+def test_a_command_for_it_is_the_next_owners_once_its_state_is_mended() -> None:
+    story = unreadable()
+    steps = story.put(StatePut("t", State.RUNNABLE), TaskCommandPut("t", Message.pause(), story.revision + 1))
+    assert steps == [story.release()]
+
+
+def test_it_stays_held_when_something_else_of_it_changes_or_its_state_is_broken_anew() -> None:
+    story = unreadable()
+    assert story.put(TaskPut("t")) == []
+    assert story.put(BROKEN) == []
+
+
+def test_tasks_whose_states_cannot_be_read_fill_no_node() -> None:
+    story = unreadable(max_tasks=1)
+    assert story.core.holdings.rooms() == 1
+    assert story.hold("other") == [story.fork("other")]
+    broken = replace(BROKEN, state_of="u")
+    assert story.put(TaskPut("u"), broken) == [claims("u")]
 
 
 # -- the zygote ------------------------------------------------------------------------------------

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from core_story import HANDLER, RAISED, Story, claims, kinds
+import pytest
+from core_story import HANDLER, RAISED, RESULT_42, Story, claims, kinds
 
 from mpfora.handlers import HandlerSettings
+from mpfora.model import Wants
 from mpfora.retry import Retry
 from mpfora.states import Message, State, TaskState
 from mpfora.supervisor import commands as do
+from mpfora.supervisor.changes import OwnerGone, StatePut, TaskCommandPut, TaskGone, TaskPut, WantsPut
 from mpfora.units import format_time
 
 
@@ -78,7 +81,7 @@ def test_a_bad_policy_is_answered_by_the_next_one() -> None:
 
 
 def not_before(story: Story, seconds: float) -> dict[str, Any]:
-    return props(not_before=format_time(story.wall_s + seconds))
+    return props(not_before=format_time(story.wall_s + seconds)) | {"wants": Wants(sleeps_first=True)}
 
 
 def test_a_task_sleeps_without_a_process_until_its_time() -> None:
@@ -91,9 +94,48 @@ def test_a_task_sleeps_without_a_process_until_its_time() -> None:
     assert kinds(story.settled()) == ["Fork"]
 
 
-def test_a_time_that_has_come_is_no_matter() -> None:
+def test_it_needs_no_room_for_that() -> None:
+    story = story_of(max_tasks=1)
+    story.hold("busy")
+    assert kinds(story.hold("later", **not_before(story, 60))) == ["Keep"]
+    story.settled("later")
+    assert kinds(story.hold("due", **not_before(story, -1))) == ["Keep"]
+    assert story.settled("due") == [story.release("due", state=TaskState())], "its time has come, and it finds no room"
+    assert story.settled("due") == []
+    assert story.put(StatePut("due", State.RUNNABLE), OwnerGone("due", clean=True)) == []
+    story.exits(RESULT_42, "busy")
+    story.settled("busy")
+    assert story.put(TaskGone("busy")) == [claims("due")]
+    assert kinds(story.wins("due", TaskState())) == ["Fork"]
+
+
+def test_one_with_another_setting_that_cannot_be_meant_fails_at_once_where_there_is_no_room() -> None:
+    story = story_of(max_tasks=1)
+    story.hold("busy")
+    told = not_before(story, 60) | props(not_before=format_time(story.wall_s + 60), stop_timeout="soon")
+    (kept_as,) = story.hold("t", **told)
+    assert kept(kept_as).cause == "start_failed"
+
+
+def test_a_time_that_has_come_wakes_it_at_once() -> None:
     story = story_of()
-    assert kinds(story.hold(**not_before(story, -1))) == ["Fork"]
+    asleep = TaskState(State.SLEEPING, until=story.wall_s - 1)
+    assert story.hold(**not_before(story, -1)) == [story.keep(state=asleep)]
+    assert story.settled() == [story.keep(state=TaskState())]
+    assert kinds(story.settled()) == ["Fork"]
+
+
+@pytest.mark.parametrize("message", [Message.release(), Message.checkpoint(), Message.complete()])
+def test_a_command_that_leaves_it_asleep_does_not_make_it_forget_its_time(message: Message) -> None:
+    story = story_of()
+    story.put(TaskPut("t"), TaskCommandPut("t", message, story.revision + 1), WantsPut("t", Wants(sleeps_first=True)))
+    told = not_before(story, 60)
+    del told["wants"]
+    assert story.wins("t", **told) == [story.keep(state=TaskState(State.SLEEPING, until=story.wall_s + 60))]
+    for step in story.settled():
+        assert isinstance(step, do.Keep | do.Release | do.TakeTaskCommand)
+        if isinstance(step, do.Keep | do.Release):
+            assert step.update.state == TaskState(State.SLEEPING, until=story.wall_s + 60)
 
 
 def test_only_a_task_that_was_never_touched_sleeps_first() -> None:
@@ -118,6 +160,7 @@ def test_the_time_is_kept_by_the_next_owner() -> None:
     story.core.holdings.give_back("t", "drain")
     assert story.tell(_tick()) == [story.release()]
     assert story.released() == [claims("t")]
+    del props_json["wants"]
     assert story.wins("t", TaskState(State.SLEEPING, until=until), **props_json) == []
     assert kinds(story.wait(60)) == ["Keep"]
 

@@ -24,7 +24,7 @@ from mpfora.keys import (
     format_released,
     format_state,
 )
-from mpfora.kv import Delete, DeletePrefix, Get, Put, Txn
+from mpfora.kv import KV, Delete, DeletePrefix, Get, Put, Txn
 from mpfora.model import Claim, Member
 from mpfora.states import Message, State, TaskError, TaskState, Verb
 from mpfora.supervisor.coordinator import Update
@@ -81,7 +81,7 @@ STATES = {
     "sleeping": TaskState(State.SLEEPING, until=AT + 0.5),
     "with all": TaskState(
         State.FAILED, None, (ERROR, TaskError(AT, "exceeded")), 3, None, "raised", "n1", AT, AT + 1.5, "Thread 0x1",
-        {"version": 2},
+        {"version": 2}, AT + 7,
     ),
     "with a result": TaskState(State.COMPLETED, result={"found": [1, 2.5, None, "é"]}, attempt=1, cause="completed"),
 }  # fmt: skip
@@ -134,7 +134,7 @@ def test_what_a_node_writes_at_once() -> None:
     session, claim = Session("n1", 7, 15.0), Claim("ID", 42)
     run = Run("n1", 1, 42, AT, AT + 1.5, "released")
     update = Update(TaskState(attempt=1), '{"at":7}', command_revision=40, history=(run,))
-    done = Update(TaskState(State.COMPLETED, result=7), history=(run,), keep_until=AT)
+    done = Update(TaskState(State.COMPLETED, result=7, kept_until=AT), history=(run,))
     txns = {
         "claim": claim_txn(KEYS, session, "ID", None),
         "claim, of one that was missed": claim_txn(KEYS, session, "ID", "n2"),
@@ -148,10 +148,12 @@ def test_what_a_node_writes_at_once() -> None:
 
 def test_what_a_client_writes_at_once() -> None:
     task = NewTask("ID", {"below": 10, "é": "<&>"}, "primes:count")
+    state = format_state(TaskState(State.COMPLETED, kept_until=AT))
+    kept = KV(KEYS.state("ID"), state.encode(), 15, 17, 3, 0)
     txns = {
         "submit": submit_txn(KEYS, task),
         "submit, no props": submit_txn(KEYS, NewTask("ID")),
-        "replace": replace_txn(KEYS, task, 17),
-        "purge": Txn((), kept_of(KEYS, "ID")),
+        "replace": replace_txn(KEYS, task, kept),
+        "purge": Txn((), kept_of(KEYS, "ID", kept)),
     }
     transactions("client.txt", txns)

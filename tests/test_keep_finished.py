@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,18 +35,31 @@ def finish_of(story: Story) -> do.Finish:
     return step
 
 
+def kept_until(step: do.Finish) -> float | None:
+    assert step.update.state is not None
+    return step.update.state.kept_until
+
+
 def test_a_finished_task_is_kept_for_seven_days_or_as_told_or_for_ever() -> None:
-    assert (until_ := finish_of(story := Story()).update.keep_until) is not None
+    assert (until_ := kept_until(finish_of(story := Story()))) is not None
     assert until_ - story.wall_s == 7 * 86_400
-    assert finish_of(story := Story(keep_finished_s=60)).update.keep_until == story.wall_s + 60
-    assert finish_of(Story(keep_finished_s=None)).update.keep_until is None
+    assert kept_until(finish_of(story := Story(keep_finished_s=60))) == story.wall_s + 60
+    assert kept_until(finish_of(story := Story(keep_finished_s=60.9))) == story.wall_s + 60, "whole seconds"
+    assert kept_until(finish_of(Story(keep_finished_s=None))) is None
 
 
 @pytest.mark.parametrize("state", [TaskState(State.PAUSED), TaskState(State.KILLED)], ids=["killed", "found killed"])
 def test_so_is_one_that_finishes_without_a_run(state: TaskState) -> None:
     story = Story()
     steps = story.hold(state=state) or story.task_command("t", Message.kill())
-    assert [step.update.keep_until for step in steps if isinstance(step, do.Finish)] == [story.wall_s + 7 * 86_400]
+    assert [kept_until(step) for step in steps if isinstance(step, do.Finish)] == [story.wall_s + 7 * 86_400]
+
+
+def test_one_that_was_finished_before_stays_as_long_as_was_said_then() -> None:
+    story = Story(keep_finished_s=60)
+    (step,) = story.hold(state=TaskState(State.COMPLETED, kept_until=story.wall_s + 7))
+    assert isinstance(step, do.Finish)
+    assert step.update.state is None
 
 
 def test_each_node_looks_once_an_hour_and_not_all_at_once() -> None:
@@ -89,17 +103,19 @@ def keys(node: MemoryCoordinator, task_id: str) -> list[str]:
     return [kv.key.removeprefix(root) for kv in listing.kvs if kv.key.rpartition("/")[2] == task_id]
 
 
-async def finish(node: MemoryCoordinator, task_id: str, **update: Any) -> None:
+async def finish(
+    node: MemoryCoordinator, task_id: str, kept_until: float | None = None, state: TaskState = DONE
+) -> None:
     node.store.kv.run(Txn((), (Put(node.store.layout.task(task_id), ""),)))
     [won] = await node.claim([(task_id, None)])
     assert isinstance(won, Won)
     assert await node.keep(won.claim, Update(checkpoint_json="1"))
-    assert await node.done(won.claim, Update(**{"state": DONE, "history": (Run("n1", 1),), **update}))
+    assert await node.done(won.claim, Update(replace(state, kept_until=kept_until), history=(Run("n1", 1),)))
 
 
 async def test_what_is_kept_goes_when_its_time_is_over_and_not_before(node: MemoryCoordinator) -> None:
-    await finish(node, "a", keep_until=1000.0)
-    await finish(node, "b", keep_until=2000.0)
+    await finish(node, "a", kept_until=1000.0)
+    await finish(node, "b", kept_until=2000.0)
     await finish(node, "c")
     assert keys(node, "a") == ["finished/000000001000/a", "history/a", "state/a"]
     assert await node.sweep(999.0) == 0
@@ -114,12 +130,12 @@ async def test_what_is_kept_goes_when_its_time_is_over_and_not_before(node: Memo
 
 async def test_many_go_in_one_sweep(node: MemoryCoordinator) -> None:
     for n in range(120):
-        await finish(node, f"t{n}", keep_until=float(n))
+        await finish(node, f"t{n}", kept_until=float(n))
     assert await node.sweep(1000.0) == 120
 
 
 async def test_a_task_that_is_there_again_loses_nothing(node: MemoryCoordinator) -> None:
-    await finish(node, "t", keep_until=1000.0)
+    await finish(node, "t", kept_until=1000.0)
     layout = node.store.layout
     node.store.kv.run(Txn((), (Put(layout.task("t"), ""), Put(layout.state("t"), format_state(TaskState(attempt=3))))))
     assert await node.sweep(2000.0) == 0
@@ -127,8 +143,8 @@ async def test_a_task_that_is_there_again_loses_nothing(node: MemoryCoordinator)
 
 
 async def test_what_the_same_task_left_later_stays_for_its_own_time(node: MemoryCoordinator) -> None:
-    await finish(node, "t", keep_until=1000.0)
-    await finish(node, "t", keep_until=3000.0, state=TaskState(State.FAILED, attempt=2))
+    await finish(node, "t", kept_until=1000.0)
+    await finish(node, "t", kept_until=3000.0, state=TaskState(State.FAILED, attempt=2))
     assert await node.sweep(2000.0) == 0
     assert keys(node, "t") == ["finished/000000003000/t", "history/t", "state/t"]
     assert await node.sweep(4000.0) == 1
@@ -137,13 +153,13 @@ async def test_what_the_same_task_left_later_stays_for_its_own_time(node: Memory
 
 async def test_a_state_that_was_terminal_before_the_claim_goes_too(node: MemoryCoordinator) -> None:
     node.store.kv.run(Txn((), (Put(node.store.layout.state("t"), format_state(DONE)),)))
-    await finish(node, "t", keep_until=1000.0, state=None)
+    await finish(node, "t", kept_until=1000.0)
     assert await node.sweep(2000.0) == 1
     assert keys(node, "t") == []
 
 
 async def test_one_that_was_purged_meanwhile_leaves_nothing(node: MemoryCoordinator) -> None:
-    await finish(node, "t", keep_until=1000.0)
+    await finish(node, "t", kept_until=1000.0)
     layout = node.store.layout
     node.store.kv.run(Txn((), tuple(_delete(key) for key in (layout.state("t"), layout.history("t")))))
     await node.sweep(2000.0)

@@ -186,6 +186,9 @@ def test_wants() -> None:
     assert parse_wants(b"") == parse_wants("null") == parse_wants("{}") == Wants()
     assert parse_wants('{"handler":"train","labels":{"gpu":"a100"}}') == Wants("train", {"gpu": "a100"})
     assert parse_wants('{"handler":7,"labels":{"gpu":1}}') == Wants()
+    assert parse_wants('{"not_before":"2026-11-24T10:00:00Z"}') == Wants(sleeps_first=True)
+    for no_time in ("null", "7", '"soon"', '"2026-11-24T10:00:00"'):
+        assert parse_wants(f'{{"not_before":{no_time}}}') == Wants()
     assert "must be a JSON object" in (parse_wants("[1]").problem or "")
     assert "no JSON" in (parse_wants("{").problem or "")
     assert "no JSON" in (parse_wants(b"\xff").problem or "")
@@ -244,27 +247,24 @@ def test_what_an_event_means(event: Event, change: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "says", "node", "key_id", "task_id"),
+    ("event", "says", "addressee"),
     [
-        (put(NS.tasks + "bad id"), "use 1 to 128", None, None, None),
-        (put(NS.tasks + "owner"), "reserved word", None, None, None),
-        (put(NS.tasks), "use 1 to 128", None, None, None),
-        (put(NS.nodes + "bad name/_metafora"), "node name", None, None, None),
-        (put(NS.owner("t"), "?"), "owner is no JSON", None, None, None),
-        (put(NS.state("t"), "?"), "state is no JSON", None, None, None),
-        (put(NS.commands("t"), "?"), "task command is no JSON", None, None, "t"),
-        (put(NS.node_command("n", "3"), "?"), "node command is no JSON", "n", "3", None),
-        (put(NS.node_command("n", "3"), '{"command":"x"}'), "unknown", "n", "3", None),
+        (put(NS.tasks + "bad id"), "use 1 to 128", {}),
+        (put(NS.tasks + "owner"), "reserved word", {}),
+        (put(NS.tasks), "use 1 to 128", {}),
+        (put(NS.nodes + "bad name/_metafora"), "node name", {}),
+        (put(NS.owner("t"), "?"), "owner is no JSON", {}),
+        (put(NS.state("t"), "?"), "state is no JSON", {"state_of": "t"}),
+        (put(NS.commands("t"), "?"), "task command is no JSON", {"task_id": "t"}),
+        (put(NS.node_command("n", "3"), "?"), "node command is no JSON", {"node": "n", "key_id": "3"}),
+        (put(NS.node_command("n", "3"), '{"command":"x"}'), "unknown", {"node": "n", "key_id": "3"}),
     ],
 )
-def test_what_cannot_be_understood_is_reported(
-    event: Event, says: str, node: str | None, key_id: str | None, task_id: str | None
-) -> None:
+def test_what_cannot_be_understood_is_reported(event: Event, says: str, addressee: dict[str, str]) -> None:
     change = parse_change(NS, event)
     assert isinstance(change, Malformed)
     assert says in change.problem
-    assert (change.key, change.revision) == (event.key, 9)
-    assert (change.node, change.key_id, change.task_id) == (node, key_id, task_id)
+    assert change == Malformed(event.key, change.problem, 9, **addressee)
 
 
 def test_a_claim_ends_clean_by_the_mark_or_with_the_task() -> None:

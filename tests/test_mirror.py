@@ -83,6 +83,36 @@ def test_which_states_rest() -> None:
     assert (folded.tasks["t"].state, folded.tasks["t"].until) == (State.RUNNABLE, None)
 
 
+def test_a_state_that_cannot_be_read_rests_until_it_is_mended_or_removed() -> None:
+    broken = Malformed("/ns/state/t", "no JSON", 1, state_of="t")
+    for mended in (StatePut("t", State.RUNNABLE), StateGone("t")):
+        folded = mirror()
+        assert folded.put(broken).malformed == [broken]
+        assert (folded.tasks["t"].resting, folded.tasks["t"].is_unreadable) == (True, True)
+        folded.put(mended)
+        assert (folded.tasks["t"].resting, folded.tasks["t"].is_unreadable) == (False, False)
+    folded = Folded()
+    folded.put(broken)
+    folded.put(TaskPut("t"))
+    assert folded.tasks["t"].is_unreadable, "it came before its task"
+    folded.put(TaskGone("t"))
+    folded.put(TaskPut("t"))
+    assert folded.tasks["t"].is_unreadable, "and outlives it"
+
+
+def test_a_new_task_that_sleeps_first_rests_until_a_state_of_it_is_kept() -> None:
+    folded = mirror(WantsPut("t", Wants(sleeps_first=True)))
+    assert folded.tasks["t"].resting
+    folded.put(StatePut("t", State.SLEEPING, 5.0))
+    folded.put(StatePut("t", State.RUNNABLE))
+    assert not folded.tasks["t"].resting
+    folded.put(TaskGone("t"))
+    folded.put(TaskPut("t"))
+    assert not folded.tasks["t"].resting
+    folded.put(StateGone("t"))
+    assert folded.tasks["t"].resting
+
+
 def test_the_last_command_is_the_one_that_counts() -> None:
     folded = mirror(TaskCommandPut("t", Message.pause(), 1))
     folded.put(TaskCommandPut("t", Message.kill(), 2))
@@ -94,7 +124,7 @@ def test_the_last_command_is_the_one_that_counts() -> None:
 def test_in_one_revision_a_task_comes_before_what_is_known_of_it() -> None:
     folded = Folded()
     folded.put(WantsPut("t", Wants("h")), StatePut("t", State.PAUSED), TaskPut("t"))
-    assert folded.tasks["t"] == TaskView("t", Wants("h"), state=State.PAUSED, changed=1)
+    assert folded.tasks["t"] == TaskView("t", Wants("h"), state=State.PAUSED, changed=1, is_new=False)
 
 
 def test_a_state_that_came_before_its_task_is_not_forgotten() -> None:

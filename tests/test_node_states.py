@@ -410,15 +410,14 @@ def machine(world: World, disturbances: st.SearchStrategy[str | None]) -> type[R
             return "\n".join(["at rest where they may be, but", *lines])
 
         def teardown(self) -> None:
-            """Whatever it is and does, a task is deleted and nothing of it is left (but the note of when what is kept
-            of a finished one goes, which nodes sweep up then)."""
+            """Whatever it is and does, a task is deleted and nothing of it is left."""
             tasks = [*getattr(self, "tasks", []), *getattr(self, "old", [])]
             for task_id in tasks:
                 world.site.client.delete(task_id, wait=False)
             living = [run.pid for task_id in tasks for run in world.runs(task_id)]
             until(lambda: not any(map(is_alive, living)), "their processes are dead")
             left = [key for key in world.site.content() if set(key.split("/")) & set(tasks)]
-            assert not [key for key in left if not key.startswith("finished/")], left
+            assert not left
 
     return TaskStates
 

@@ -6,10 +6,12 @@ import json
 import signal
 import time
 
+import pytest
 from etcd_server import EtcdServer, encoded
 from node import Site, until
 
 from mpfora import Message
+from mpfora.errors import UnreadableState
 from mpfora.history import parse_history
 from mpfora.units import format_time
 
@@ -96,13 +98,26 @@ def test_a_state_that_cannot_be_read_is_held_and_said_and_run_when_it_is_mended(
     with Site(etcd, namespace) as site:
         site.put(site.layout.state("t"), "{broken")
         site.put(site.layout.task("t"), "")
-        node = site.start("zoo:result")
+        node = site.start("zoo:result", max_tasks=1)
         site.wait_owner("t", "n1")
         until(lambda: "cannot be read" in (site.client.task("t").reason or ""), "the reason is seen")
         reason = site.client.task("t").reason or ""
         assert reason.startswith("node n1 holds it: its state cannot be read: " + (site.client.task("t").note or ""))
-        assert reason.endswith("mend what stands at its state key in etcd, or end it with kill or delete")
+        assert reason.endswith("; mend the key state/t of its namespace in etcd, or delete the task")
         node.wait_idle()
+        for message in (Message.kill(), Message.pause(), Message.complete(7)):
+            site.tell_task("t", message)  # as a Go client does, which looks at nothing
+            site.wait_taken(site.layout.commands("t"))
+            node.log.wait(f"command '{message.verb}' dropped: its state cannot be read")
+            with pytest.raises(UnreadableState, match=f"{message.verb} would write over it: mend what stands at"):
+                site.client.command("t", message)
+        assert (site.get(site.layout.state("t")), site.owner("t")) == ("{broken", "n1")
+        site.submit("other")
+        assert site.wait_end("other").state == "completed", "it takes no room"
+        fence = site.fence("t")
+        assert site.client.command_and_wait("t", Message.release()).state == "unreadable"
+        until(lambda: site.fence("t") > fence, "it is claimed again, by whoever is there")
+        assert site.get(site.layout.state("t")) == "{broken"
         site.put(site.layout.state("t"), '{"state":"runnable"}')
         assert site.wait_end("t").state == "completed"
         assert node.stop() == 0

@@ -30,7 +30,8 @@ async def client(etcd: EtcdServer, namespace: str) -> AsyncIterator[AsyncClient]
 async def finished(client: AsyncClient, task_id: str, state: State = State.COMPLETED, **fields: object) -> None:
     """What a node leaves of a task that has finished."""
     keys = client._layout
-    await client._etcd.put(keys.state(task_id), format_state(TaskState(state, **fields)))  # type: ignore[arg-type]
+    kept = TaskState(state, kept_until=NOW if state is State.KILLED else None, **fields)  # type: ignore[arg-type]
+    await client._etcd.put(keys.state(task_id), format_state(kept))
     await client._etcd.put(keys.checkpoint(task_id), '{"at":7}')
     await client._etcd.put(keys.history(task_id), "[]")
     if state is State.KILLED:  # a node with --keep-finished
@@ -54,7 +55,7 @@ async def test_a_finished_id_is_refused_with_what_to_do(client: AsyncClient) -> 
 
 
 async def test_replace_leaves_nothing_of_the_finished_one(client: AsyncClient) -> None:
-    await finished(client, "p1", State.FAILED)
+    await finished(client, "p1", State.KILLED)
     await client._etcd.put(client._layout.released("p1"), "{}")
     await client._etcd.put(client._layout.commands("p1"), '{"message":"kill"}')
     await client.submit("p1", {"new": 1}, replace=True)
@@ -77,6 +78,20 @@ async def test_a_task_that_has_not_finished_is_never_replaced(client: AsyncClien
     await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.COMPLETED)))
     with pytest.raises(TaskExists, match="a task of this id"):
         await client.submit("p1", replace=True)
+
+
+async def test_what_is_no_finished_state_is_named_and_replaced_when_it_is_said(client: AsyncClient) -> None:
+    key = client._layout.state("p1")
+    for text, what in (
+        ("{", r"a state that cannot be read \(state is no JSON"),
+        ('{"state":"paused"}', "a state without"),
+    ):
+        await client._etcd.put(key, text)
+        with pytest.raises(TaskExists, match=what):
+            await client.submit("p1")
+    await client._etcd.put(key, "{")
+    await client.submit("p1", replace=True)
+    assert await keys_of(client) == ["tasks/p1", "tasks/p1/props"]
 
 
 async def test_of_those_that_replace_at_once_one_wins(client: AsyncClient) -> None:

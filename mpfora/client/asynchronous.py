@@ -134,8 +134,8 @@ class AsyncClient:
     async def _submit(self, task: NewTask, txn: Txn, replace: bool) -> TxnResult:
         """Each replacement compares the state that the refusal before it has found."""
         result = await self._etcd.submit(txn, task.id)
-        while replace and (state_revision := replaceable(result)) is not None:
-            result = await self._etcd.submit(replace_txn(self._layout, task, state_revision), task.id)
+        while replace and (state := replaceable(result)) is not None:
+            result = await self._etcd.submit(replace_txn(self._layout, task, state), task.id)
         return result
 
     async def delete(self, task_id: str, wait: bool = True, timeout: float = 30.0) -> None:
@@ -234,13 +234,15 @@ class AsyncClient:
     # -- commands -----------------------------------------------------------------------------------------------------
 
     async def command(self, task_id: str, message: Message) -> None:
-        """Write a command for a task; the last one wins. Its owner takes it, or the next one. Raises TaskNotFound."""
+        """Write a command for a task; the last one wins. Its owner takes it, or the next one. Raises TaskNotFound,
+        and UnreadableState where it would write over a state that cannot be read."""
         with self._errors(writes=True):
             await self._commander.to_task(task_id, message)
 
     async def command_and_wait(self, task_id: str, message: Message, timeout: float = 30.0) -> TaskInfo:
         """Write a command, and wait until it is carried out: the task as it is then. A task that finishes ends the wait
-        too: look at the state. Raises TaskNotFound, and NotCarriedOut when `timeout` is up; the command stays then."""
+        too: look at the state. Raises what `command` does, and NotCarriedOut when `timeout` is up: the command
+        stays."""
         with self._errors(writes=True):
             revision = await self._commander.to_task(task_id, message)
             try:

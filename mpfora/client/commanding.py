@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from mpfora.client.submission import check_task_id
+from mpfora.client.submission import as_it_was, check_task_id
 from mpfora.client.waiting import Waiter, wait_change
-from mpfora.errors import MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound
+from mpfora.errors import MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound, UnreadableState
 from mpfora.keys import MARKER, Layout, format_message, format_node_command, parse_state
-from mpfora.kv import KV, Get, Put, Store, Txn, exists, prefix_end
+from mpfora.kv import KV, Answer, Get, Put, Store, Txn, exists, prefix_end
 from mpfora.model import check_name
 from mpfora.states import Message, State, TaskState, Verb
 
@@ -26,9 +26,8 @@ _STATES_AFTER = {
 
 
 def carried_out(message: Message, state: TaskState) -> bool:
-    """Whether `state` is what the command asks for, or one that no command changes any more."""
-    wanted = _STATES_AFTER.get(message.verb)
-    return state.terminal or wanted is None or state.state is wanted
+    """Whether `state` is what the command asks for, or one that no command changes any more. `message` asks for one."""
+    return state.terminal or state.state is _STATES_AFTER[message.verb]
 
 
 def _no_task(state: object, message: Message) -> str:
@@ -42,6 +41,15 @@ def _no_task(state: object, message: Message) -> str:
     return "there is no such task"
 
 
+def _check_readable(task_id: str, message: Message, key: str, state: Answer) -> None:
+    """Raises UnreadableState. A release writes no state."""
+    if isinstance(state, KV) and message.verb is not Verb.RELEASE:
+        try:
+            parse_state(state.value)
+        except ValueError as error:
+            raise UnreadableState(task_id, message.verb.value, key, str(error)) from None
+
+
 class Commander:
     """Writes commands. Raises what the store raises, and the errors named with each method."""
 
@@ -50,20 +58,28 @@ class Commander:
         self._layout = layout
 
     async def to_task(self, task_id: str, message: Message) -> int:
-        """The revision at which it was written. Raises TaskNotFound, which says so where the task has finished."""
+        """The revision at which it was written. Raises TaskNotFound, which says so where the task has finished, and
+        UnreadableState."""
         try:
             put = Put(self._layout.commands(check_task_id(task_id)), format_message(message))
         except ValueError as error:
             raise MpforaError(str(error)) from None
-        look = (Get(self._layout.state(task_id)),)
-        result = await self._store.txn(Txn((exists(self._layout.task(task_id)),), (put,), look))
-        if not result.succeeded:
-            raise TaskNotFound(task_id, _no_task(result.answers[0], message))
-        return result.revision
+        key = self._layout.state(task_id)
+        there, look = exists(self._layout.task(task_id)), (Get(key),)
+        found = await self._store.txn(Txn((there,), look, look))
+        while found.succeeded:
+            _check_readable(task_id, message, key, found.answers[0])
+            result = await self._store.txn(Txn((there, as_it_was(key, found.answers[0])), (put,), look))
+            if result.succeeded:
+                return result.revision
+            found = await self._store.txn(Txn((there,), look, look))
+        raise TaskNotFound(task_id, _no_task(found.answers[0], message))
 
     async def wait_task(self, task_id: str, message: Message, revision: int) -> None:
         """Until the command written at `revision` was taken, and the task is what it asks for."""
         await wait_change(self._store, self._layout.commands(task_id), revision + 1)
+        if message.verb not in _STATES_AFTER:
+            return
         await Waiter(self._store, self._layout, [task_id], lambda state: carried_out(message, state)).run()
 
     async def to_node(self, name: str, verb: str, parameters: Mapping[str, Any]) -> tuple[str, int]:

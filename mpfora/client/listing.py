@@ -140,6 +140,15 @@ class TaskKeys:
     #: its last owner said that it let go
     released: bool = False
 
+    @property
+    def rests(self) -> bool:
+        """It needs no process now, by the rule of nodes (mpfora/supervisor/mirror.py, TaskView.resting)."""
+        if self.state is None:
+            props = self.props or b""
+            return b"not_before" in props and parse_wants(props).sleeps_first
+        kept, problem = _read_state(self.state)
+        return problem is not None or _is_resting(kept)
+
 
 @dataclass(slots=True)
 class Picture:
@@ -160,7 +169,7 @@ class Picture:
         active = dict.fromkeys(sorted(self.members), 0)
         for keys in self.tasks.values():
             node = _owner_node(keys)
-            if node in active and not _is_resting(_read_state(keys.state)[0]):
+            if node in active and not keys.rests:
                 active[node] += 1
         return [Place(self.members[name], count) for name, count in active.items()]
 
@@ -258,7 +267,7 @@ class Reasons:
 
     def _of_unowned(self, keys: TaskKeys, kept: TaskState) -> str:
         vanished = kept.attempt > 0 and not keys.released
-        wants, resting = Wants() if keys.props is None else parse_wants(keys.props), _is_resting(kept)
+        wants, resting = Wants() if keys.props is None else parse_wants(keys.props), keys.rests
         key = wants.handler, *sorted(wants.labels.items()), wants.problem, resting, vanished
         if key not in self._known:
             self._known[key] = why_pending(wants, self._places, resting=resting, vanished=vanished)
@@ -281,8 +290,9 @@ def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None 
     """One task's row."""
     kept, problem = _read_state(keys.state)
     reason = None if reasons is None else reasons.of(task_id, keys, kept)
-    if reason is not None and problem:
-        reason += "; mend what stands at its state key in etcd, or end it with kill or delete"
+    if reasons is not None and problem:
+        why = reason or f"its state cannot be read: {problem}"
+        reason = f"{why}; mend the key state/{task_id} of its namespace in etcd, or delete the task"
     if reasons is not None and (until := reasons.asleep_until(keys)) is not None:
         kept = replace(kept, state=State.SLEEPING, until=until)
     node = _owner_node(keys)

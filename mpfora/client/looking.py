@@ -19,11 +19,11 @@ from mpfora.client.listing import (
     task_rows,
 )
 from mpfora.client.readers import Reader
-from mpfora.client.submission import kept_of
+from mpfora.client.submission import as_it_was, kept_of
 from mpfora.errors import StillRunning, TaskNotFound
 from mpfora.history import Run, parse_history
 from mpfora.keys import NODE_ROW, Layout, parse_owner
-from mpfora.kv import KV, Delete, DeletePrefix, Get, Op, Store, Txn
+from mpfora.kv import KV, Answer, Delete, DeletePrefix, Get, Op, Store, Txn, absent
 from mpfora.model import Member
 
 
@@ -99,13 +99,11 @@ class Looker:
         """Delete all that there is of a task, at once. Returns the node to wait for: the one that ran it, if it tells
         of its tasks (a Go node does not). Raises TaskNotFound."""
         keys = self._layout
-        removals: tuple[Op, ...] = (
-            Get(keys.owner(task_id)),
-            DeletePrefix(keys.below_task(task_id)),
-            Delete(keys.task(task_id)),
-            *kept_of(keys, task_id),
-        )
-        result = await self._store.txn(Txn((), removals))
+        key, look = keys.state(task_id), (Get(keys.state(task_id)),)
+        result = await self._store.txn(Txn((absent(key),), self._removal(task_id, None), look))
+        while not result.succeeded:  # what is kept of it says what else to remove; it may change meanwhile
+            state = result.answers[0]
+            result = await self._store.txn(Txn((as_it_was(key, state),), self._removal(task_id, state), look))
         if not any(result.answers[1:]):
             raise TaskNotFound(task_id)
         owner = result.answers[0]
@@ -117,6 +115,11 @@ class Looker:
             return None
         members = await self._member(node)
         return node if node in members and members[node].pid else None
+
+    def _removal(self, task_id: str, state: Answer) -> tuple[Op, ...]:
+        keys = self._layout
+        of_task = DeletePrefix(keys.below_task(task_id)), Delete(keys.task(task_id))
+        return Get(keys.owner(task_id)), *of_task, *kept_of(keys, task_id, state)
 
     async def wait_ended(self, task_id: str, node: str, timeout_s: float) -> None:
         """Until `node` tells of no run of the task any more, or is gone. Raises StillRunning."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from mpfora.client.listing import NodeInfo, Picture, TaskKeys
-from mpfora.keys import parse_owner, parse_state, parse_wants
+from mpfora.keys import parse_owner, parse_wants
 from mpfora.model import Member
 from mpfora.states import State
 from mpfora.supervisor.changes import (
@@ -88,7 +88,7 @@ def _books(picture: Picture) -> Designations:
     for task_id, keys in sorted(picture.tasks.items()):
         if keys.exists:
             changes += [TaskPut(task_id), WantsPut(task_id, parse_wants(keys.props or b""))]
-            if _rests(keys):
+            if keys.rests:
                 changes.append(StatePut(task_id, State.PAUSED))
             if (node := _owner(keys)) is not None:
                 changes.append(OwnerPut(task_id, node, keys.fence))
@@ -148,7 +148,7 @@ def _counts(picture: Picture) -> dict[Kind, dict[str, int]]:
     for keys in picture.tasks.values():
         node = _owner(keys) if keys.exists else None
         if node is not None:
-            held = counts.setdefault(group_key(parse_wants(keys.props or b""), _rests(keys)), {})
+            held = counts.setdefault(group_key(parse_wants(keys.props or b""), keys.rests), {})
             held[node] = held.get(node, 0) + 1
     return counts
 
@@ -175,10 +175,3 @@ def _owner(keys: TaskKeys) -> str | None:
         return None if keys.owner is None else parse_owner(keys.owner)[0]
     except ValueError:
         return None
-
-
-def _rests(keys: TaskKeys) -> bool:
-    try:
-        return keys.state is not None and parse_state(keys.state).state in (State.SLEEPING, State.PAUSED)
-    except ValueError:
-        return False

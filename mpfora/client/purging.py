@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mpfora.client.submission import kept_of
 from mpfora.keys import MARKER, Layout, parse_state
-from mpfora.kv import KV, Delete, Get, Store, Txn, absent, modified_at, prefix_end
+from mpfora.kv import KV, Get, Store, Txn, absent, modified_at, prefix_end
 from mpfora.states import TERMINAL, TaskState
 
 #: so many are removed at once
@@ -82,10 +82,8 @@ class Purger:
                 chosen.append(kv)
             else:
                 purged.kept[self._id(kv)] = reason
-        due = await self._due() if chosen else {}
         for some in _windows(chosen):
-            removals = (self._remove(kv, due.get(self._id(kv), [])) for kv in some)
-            for kv, removed in zip(some, await asyncio.gather(*removals), strict=True):
+            for kv, removed in zip(some, await asyncio.gather(*map(self._remove, some)), strict=True):
                 if removed:
                     purged.removed.append(self._id(kv))
                 else:
@@ -115,18 +113,10 @@ class Purger:
                     purged.kept[task_id] = nothing if task is None else "it has not finished: delete removes it"
         return found
 
-    async def _due(self) -> dict[str, list[str]]:
-        """By task, the keys that say until when what is kept of it stays."""
-        start = self._layout.finished
-        due: dict[str, list[str]] = {}
-        for kv in (await self._store.list(start, prefix_end(start))).kvs:
-            due.setdefault(kv.key.rpartition("/")[2], []).append(kv.key)
-        return due
-
-    async def _remove(self, state: KV, due: Sequence[str]) -> bool:
+    async def _remove(self, state: KV) -> bool:
         task_id = self._id(state)
         compares = absent(self._layout.task(task_id)), modified_at(state.key, state.mod_revision)
-        txn = Txn(compares, (*kept_of(self._layout, task_id), *map(Delete, due)))
+        txn = Txn(compares, kept_of(self._layout, task_id, state))
         return (await self._store.submit(txn, task_id)).succeeded
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpfora.errors import InvalidTask, TaskExists
-from mpfora.keys import Layout, format_json
-from mpfora.kv import KV, Delete, Get, Put, Txn, TxnResult, absent, modified_at
+from mpfora.keys import Layout, format_json, parse_state
+from mpfora.kv import KV, Answer, Compare, Delete, Get, Put, Txn, TxnResult, absent, modified_at
 from mpfora.model import InvalidName, check_name
 from mpfora.task_settings import BadSetting, parse_task_settings
 
@@ -80,24 +80,37 @@ def submit_txn(layout: Layout, task: NewTask) -> Txn:
     return Txn(tuple(absent(key) for key in keys), puts, _in_the_way(layout, task.id))
 
 
-def replace_txn(layout: Layout, task: NewTask, state_revision: int) -> Txn:
-    """Put the task in the place of one that has finished, whose state was put last at `state_revision`: nothing of the
-    former is left. Refused, as submit_txn is, where a task exists by now or the state is another."""
+def replace_txn(layout: Layout, task: NewTask, state: KV) -> Txn:
+    """Put the task in the place of one that has finished, of which `state` is kept: nothing of the former is left.
+    Refused, as submit_txn is, where a task exists by now or the state is another."""
     ours = (Delete(layout.commands(task.id)), Delete(layout.released(task.id)))
     return Txn(
         compares=(
             absent(layout.props(task.id)),
             absent(layout.task(task.id)),
-            modified_at(layout.state(task.id), state_revision),
+            modified_at(layout.state(task.id), state.mod_revision),
         ),
-        success=(*_puts(layout, task), *ours, *kept_of(layout, task.id)),
+        success=(*_puts(layout, task), *ours, *kept_of(layout, task.id, state)),
         failure=_in_the_way(layout, task.id),
     )
 
 
-def kept_of(layout: Layout, task_id: str) -> tuple[Delete, ...]:
-    """The removal of what outlives a task, its state first."""
-    return Delete(layout.state(task_id)), Delete(layout.checkpoint(task_id)), Delete(layout.history(task_id))
+def kept_of(layout: Layout, task_id: str, state: Answer) -> tuple[Delete, ...]:
+    """The removal of what outlives a task, its state first, and with it the note of until when that is kept. `state`
+    stands at its state key."""
+    keys = [layout.state(task_id), layout.checkpoint(task_id), layout.history(task_id)]
+    try:
+        kept_until = parse_state(state.value).kept_until if isinstance(state, KV) else None
+    except ValueError:
+        kept_until = None
+    if kept_until is not None:
+        keys.append(layout.finished_until(kept_until, task_id))
+    return tuple(map(Delete, keys))
+
+
+def as_it_was(key: str, found: Answer) -> Compare:
+    """That nothing else stands at `key` by now than what was found there."""
+    return modified_at(key, found.mod_revision) if isinstance(found, KV) else absent(key)
 
 
 def _puts(layout: Layout, task: NewTask) -> tuple[Put, ...]:
@@ -109,23 +122,32 @@ def _in_the_way(layout: Layout, task_id: str) -> tuple[Get, ...]:
     return Get(layout.task(task_id)), Get(layout.props(task_id)), Get(layout.state(task_id))
 
 
-def replaceable(result: TxnResult) -> int | None:
-    """The revision of the kept state that alone stands in the way of a refused submission; None: a task does."""
+def replaceable(result: TxnResult) -> KV | None:
+    """The kept state that alone stands in the way of a refused submission; None: a task does."""
     if result.succeeded:
         return None
     task, props, state = result.answers
-    return state.mod_revision if task is None and props is None and isinstance(state, KV) else None
+    return state if task is None and props is None and isinstance(state, KV) else None
 
 
 def refusal(task_id: str, result: TxnResult, replace: bool = False) -> TaskExists | None:
     """What the transaction found in the way, with what to do; None: the task is submitted."""
     if result.succeeded:
         return None
-    if replaceable(result) is not None:
+    if (state := replaceable(result)) is not None:
         remedy = "replace it (mpfora submit --replace, or replace=True), or use another id"
-        return TaskExists(task_id, "the state of a finished task", remedy)
+        return TaskExists(task_id, _what_is_kept(state), remedy)
     never = "; one that has not finished is never replaced" if replace else ""
     return TaskExists(task_id, "a task", f"use another id, or delete it first{never}")
+
+
+def _what_is_kept(state: KV) -> str:
+    """A Go client may have deleted a task that had not finished, and left its state."""
+    try:
+        kept = parse_state(state.value)
+    except ValueError as error:
+        return f"a state that cannot be read ({error})"
+    return "the state of a finished task" if kept.terminal else f"a state without a task, {kept.state.value},"
 
 
 @dataclass(slots=True)

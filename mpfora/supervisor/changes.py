@@ -140,6 +140,7 @@ class Malformed:
     key      as it stands in the store
     problem  one line: what is wrong and what would be right
     discard  it is a command, which its addressee deletes: (node, key_id) or (task id, revision) in the fields below
+    state_of it is the kept state of this task, which is neither run nor given a state of its own until that is mended
     """
 
     key: str
@@ -148,6 +149,7 @@ class Malformed:
     node: str | None = None
     key_id: str | None = None
     task_id: str | None = None
+    state_of: str | None = None
 
 
 Change = (

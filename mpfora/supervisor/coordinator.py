@@ -98,7 +98,6 @@ class Update:
     command_revision  the command (TaskCommandPut.revision) that this update has carried out: deleted if it is still
     that one
     history           the task's last runs, written together with the state
-    keep_until        with done alone: when what is kept of the task may be removed (Unix seconds); None: never
     to                with a release alone: the node that should have the task next (OwnerGone.to); None: any
     cost              with a release alone: what the task costs (OwnerGone.cost); None: not measured
     """
@@ -109,7 +108,6 @@ class Update:
     to: str | None = None
     cost: Cost | None = None
     history: tuple[Run, ...] | None = field(default=None, compare=False)
-    keep_until: float | None = field(default=None, compare=False)
 
 
 class Coordinator(ABC):
@@ -187,7 +185,7 @@ class Coordinator(ABC):
         return None
 
     async def sweep(self, now: float) -> int:
-        """Remove what is kept of finished tasks whose time (Update.keep_until) is over at `now`, Unix seconds.
+        """Remove what is kept of finished tasks whose time (TaskState.kept_until) is over at `now`, Unix seconds.
         Returns of how many. Called by each node about once an hour; several at once do no harm. A store that keeps
         nothing, or removes it by itself, needs none. Raises Unreachable; calling again is safe."""
         return 0

@@ -377,7 +377,7 @@ def _hear(slot: Slot, task: TaskView) -> list[do.Command]:
     that cannot be understood is deleted."""
     if task.command is None or task.command.revision > slot.taken_revision:
         slot.command = task.command
-    if slot.hold and task.changed > slot.claim.fence:
+    if slot.hold and task.changed > slot.claim.fence and not task.is_unreadable:
         slot.leave = slot.leave or "its state was written anew"
     if task.spoiled <= slot.taken_revision:
         return []

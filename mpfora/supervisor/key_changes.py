@@ -181,7 +181,10 @@ def _read_state(parts: list[str], event: Event) -> Change | None:
     task_id = check_name(parts[1])
     if event.deleted:
         return StateGone(task_id)
-    state = parse_state(event.value)
+    try:
+        state = parse_state(event.value)
+    except ValueError as error:
+        return Malformed(event.key, str(error), event.mod_revision, state_of=task_id)
     return StatePut(task_id, state.state, state.until)
 
 

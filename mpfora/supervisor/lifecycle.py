@@ -127,6 +127,8 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
         return _settle_running(slot, site)
     if slot.outcome is not None:
         return _conclude(slot, site)
+    if slot.hold:
+        return _hold(slot)
     if slot.cut_short:
         slot.cut_short = False
         return _write(slot, do.Keep(slot.claim, Update(slot.state, history=slot.history)))
@@ -134,6 +136,8 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
         return _answer_fault(slot, site)
     if slot.state.terminal:
         return _finish(slot, site, Update())
+    if slot.sleeps_first is not None:
+        return _sleep_first(slot, slot.sleeps_first)
     if slot.command is not None:
         steps = _obey(slot, slot.command, site)
         return steps if slot.writing is not None else steps + _settle(slot, site)
@@ -143,15 +147,28 @@ def _settle(slot: Slot, site: Site) -> list[do.Command]:
         return _write(slot, do.Keep(slot.claim, Update(checkpoint_json=slot.unsaved)))
     if slot.state.state is State.SLEEPING:
         return _wake(slot, site)
-    if slot.state.state is State.RUNNABLE and not slot.hold:
-        return _sleep_first(slot, site) or _start(slot, site)
+    if slot.state.state is State.RUNNABLE:
+        return _start(slot, site)
     return []
+
+
+def _hold(slot: Slot) -> list[do.Command]:
+    """A task whose kept state nobody can read: no state is written over that, and so a command can do no more than give
+    the claim back. What is to become of the task is for people to say, who mend its state, or delete it."""
+    command = slot.command
+    if slot.leave:
+        return _write(slot, do.Release(slot.claim, Update()))
+    if command is None:
+        return []
+    if command.message.verb is Verb.RELEASE:
+        return _write(slot, do.Release(slot.claim, Update(command_revision=command.revision)))
+    return _drop(slot, command, "its state cannot be read")
 
 
 def _settle_running(slot: Slot, site: Site) -> list[do.Command]:
     command = slot.command
     if command is not None and not _is_valid(slot, command):
-        return _drop(slot, command) + _settle_running(slot, site)
+        return _drop_invalid(slot, command) + _settle_running(slot, site)
     if command is not None and _can_be_taken(slot, command.message):
         ask = [do.AskCheckpoint(slot.run)] if command.message.verb is Verb.CHECKPOINT else []
         return [*ask, _take(slot, command), *_settle_running(slot, site)]
@@ -172,15 +189,22 @@ def _take(slot: Slot, command: TaskCommandPut) -> do.Command:
     return do.TakeTaskCommand(slot.task_id, command.revision)
 
 
-def _drop(slot: Slot, command: TaskCommandPut) -> list[do.Command]:
-    """A command that has no place in the task's state is dropped, and said."""
-    text = f"command {command.message.verb.value!r} dropped: the task is {slot.state.state.value}"
+def _drop_invalid(slot: Slot, command: TaskCommandPut) -> list[do.Command]:
+    """A command that has no place in the task's state."""
+    return _drop(slot, command, f"the task is {slot.state.state.value}")
+
+
+def _drop(slot: Slot, command: TaskCommandPut, why: str) -> list[do.Command]:
+    text = f"command {command.message.verb.value!r} dropped: {why}"
     return [do.Say("warning", text, slot.task_id), _take(slot, command)]
 
 
 def _finish(slot: Slot, site: Site, update: Update) -> list[do.Command]:
-    keep_until = None if site.keep_finished_s is None else site.now.wall_s + site.keep_finished_s
-    return _write(slot, do.Finish(slot.claim, replace(update, keep_until=keep_until)))
+    state = update.state or slot.state
+    if site.keep_finished_s is not None and state.kept_until is None:
+        kept_until = float(int(site.now.wall_s + site.keep_finished_s))
+        update = replace(update, state=replace(state, kept_until=kept_until))
+    return _write(slot, do.Finish(slot.claim, update))
 
 
 def _conclude(slot: Slot, site: Site) -> list[do.Command]:
@@ -246,9 +270,8 @@ def _answer_fault(slot: Slot, site: Site) -> list[do.Command]:
 def _obey(slot: Slot, command: TaskCommandPut, site: Site) -> list[do.Command]:
     """Carry out a command on a task without a process."""
     if not _is_valid(slot, command):
-        return _drop(slot, command)
+        return _drop_invalid(slot, command)
     if command.message.verb is Verb.RUN and slot.state.state is State.RUNNABLE:
-        slot.sleeps_first = None
         return [_take(slot, command)]
     update = Update(next_state(slot.state, command.message), slot.unsaved, command.revision)
     assert update.state is not None
@@ -276,11 +299,10 @@ def _rouse(slot: Slot, site: Site, update: Update) -> list[do.Command]:
     return _write(slot, do.Keep(slot.claim, update))
 
 
-def _sleep_first(slot: Slot, site: Site) -> list[do.Command]:
-    """A task that was never run, and is not to be before its time."""
-    until, slot.sleeps_first = slot.sleeps_first, None
-    if until is None or until <= site.now.wall_s:
-        return []
+def _sleep_first(slot: Slot, until: float) -> list[do.Command]:
+    """A task that was never run, and is not to be before its time. If that has come it wakes up at once: as every
+    sleeper it was claimed without asking whether there is room."""
+    slot.sleeps_first = None
     return _write(slot, do.Keep(slot.claim, Update(next_state(slot.state, Message.sleep(until)))))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpfora.model import Member, Wants
 from mpfora.states import TERMINAL, State
@@ -28,11 +28,21 @@ class Owner:
 UNSEEN = Owner("", 0)
 
 
+class Kept(NamedTuple):
+    """What stands at a task's state key. is_readable: False: nobody can tell what state that is."""
+
+    state: State
+    until: float | None = None
+    is_readable: bool = True
+
+
 @dataclass(slots=True)
 class TaskView:
     """One task that exists. Written by Mirror only.
 
-    state, until   of its kept state; runnable where there is none
+    state, until   of its kept state; runnable where there is none, or it cannot be read
+    is_new         no state of it is kept
+    is_unreadable  one is kept, and cannot be read: it is held and not run until that is mended
     command        the command that waits for its owner
     spoiled        revision of what stands in a command's place and cannot be understood; 0: nothing does
     changed        revision of the last change to it
@@ -53,11 +63,15 @@ class TaskView:
     unclean: bool = False
     vanished: Owner | None = None
     promised: str | None = None
+    is_new: bool = True
+    is_unreadable: bool = False
 
     @property
     def resting(self) -> bool:
-        """It needs no process now, so it takes none of its node's capacity."""
-        return self.state in (State.SLEEPING, State.PAUSED)
+        """It needs no process now, so it takes none of its node's capacity. A new one with a time before which it is
+        not to run sleeps first, whatever the time is: only its owner looks at a clock."""
+        rests = self.state in (State.SLEEPING, State.PAUSED) or self.is_unreadable
+        return rests or (self.is_new and self.wants.sleeps_first)
 
 
 @dataclass(slots=True)
@@ -85,8 +99,8 @@ class Mirror:
         self.members: dict[str, Member] = {}
         self.readers: dict[str, None] = {}
         self.prices = Prices(self.handler_of)
-        #: non-terminal states whose task is not known (yet)
-        self._orphan_states: dict[str, c.StatePut] = {}
+        #: states whose task is not known (yet); not those of finished ones
+        self._orphan_states: dict[str, Kept] = {}
         #: what props ask whose task is not known (yet): a client may put them in a revision of their own
         self._orphan_wants: dict[str, Wants] = {}
         self._absorbers: dict[type, Callable[[Any, Touched], None]] = {
@@ -146,9 +160,8 @@ class Mirror:
             task = TaskView(change.task_id, unclean=self._new_are_unclean, vanished=unseen)
             self.tasks[change.task_id] = task
             task.wants = self._orphan_wants.pop(change.task_id, NO_WANTS)
-            state = self._orphan_states.pop(change.task_id, None)
-            if state is not None:
-                task.state, task.until = state.state, state.until
+            if (kept := self._orphan_states.pop(change.task_id, None)) is not None:
+                _set_state(task, kept)
         self._touch(change.task_id, touched)
 
     def _task_gone(self, change: c.TaskGone, touched: Touched) -> None:
@@ -157,8 +170,8 @@ class Mirror:
         self.prices.forget(change.task_id)
         if task is not None and task.wants != NO_WANTS:
             self._orphan_wants[task.id] = task.wants
-        if task is not None and task.resting:
-            self._orphan_states[task.id] = c.StatePut(task.id, task.state, task.until)
+        if task is not None and not task.is_new and task.state not in TERMINAL:
+            self._orphan_states[task.id] = Kept(task.state, task.until, not task.is_unreadable)
 
     def _wants_put(self, change: c.WantsPut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
@@ -188,15 +201,18 @@ class Mirror:
                 self.prices.orphaned(change.task_id, before.node, task.wants.handler or "")
 
     def _state_put(self, change: c.StatePut, touched: Touched) -> None:
-        if (task := self._touch(change.task_id, touched)) is not None:
-            task.state, task.until = change.state, change.until
-        elif change.state not in TERMINAL:
-            self._orphan_states[change.task_id] = change
+        self._put_state(change.task_id, Kept(change.state, change.until), touched)
+
+    def _put_state(self, task_id: str, kept: Kept, touched: Touched) -> None:
+        if (task := self._touch(task_id, touched)) is not None:
+            _set_state(task, kept)
+        elif kept.state not in TERMINAL:
+            self._orphan_states[task_id] = kept
 
     def _state_gone(self, change: c.StateGone, touched: Touched) -> None:
         self._orphan_states.pop(change.task_id, None)
         if (task := self._touch(change.task_id, touched)) is not None:
-            task.state, task.until = State.RUNNABLE, None
+            task.state, task.until, task.is_new, task.is_unreadable = State.RUNNABLE, None, True, False
 
     def _command_put(self, change: c.TaskCommandPut, touched: Touched) -> None:
         if (task := self._touch(change.task_id, touched)) is not None:
@@ -210,6 +226,8 @@ class Mirror:
         touched.malformed.append(change)
         if change.task_id is not None and (task := self._touch(change.task_id, touched)) is not None:
             task.command, task.spoiled = None, change.revision
+        if change.state_of is not None:
+            self._put_state(change.state_of, Kept(State.RUNNABLE, is_readable=False), touched)
 
     def _member_put(self, change: c.MemberPut, touched: Touched) -> None:
         self.members[change.member.name] = change.member
@@ -235,6 +253,10 @@ class Mirror:
     def _reader_gone(self, change: c.ReaderGone, touched: Touched) -> None:
         self.readers.pop(change.reader_id, None)
         touched.readers = True
+
+
+def _set_state(task: TaskView, kept: Kept) -> None:
+    task.state, task.until, task.is_new, task.is_unreadable = kept.state, kept.until, False, not kept.is_readable
 
 
 def _place(change: c.Change) -> int:

@@ -48,7 +48,7 @@ class Slot:
     leave_to          the node that should have the task then; None: any
     cost              what it costs, where this node measures
     lost              the claim is not ours any more: the process is killed and nothing is written
-    hold              why nothing is started although the task is runnable (its state is unreadable)
+    hold              why its state cannot be read: nothing is started, and no state is written over that one
     history           its last runs, as they are kept
     cut_short         the state and history say of a run that was lost with its node, and are not written yet
     outcome           how the last run ended, until it is in the state
@@ -61,7 +61,8 @@ class Slot:
     dumping           it was told to be killed with a dump of its stacks, which takes a moment
     not_before_s      boot time before which it is not started
     bad_props         what is wrong with the settings in its props: its runs end in that error, before any process
-    sleeps_first      Unix seconds until which it sleeps before its first run, where its props say so
+    sleeps_first      Unix seconds until which it is to sleep before its first run, where its props say so and that is
+                      not written yet
     adrift            its claim ended and nobody else is known to have one: it runs on, is claimed again, and nothing is
                       written or started until that is won. Only where tasks may outlive the lease
     """
@@ -111,8 +112,9 @@ class Slot:
     @property
     def resting(self) -> bool:
         """It needs no process, and is not about to."""
-        rests = self.process is Process.NONE and self.state.state in (State.SLEEPING, State.PAUSED)
-        return rests and not self._waking
+        is_unfit = bool(self.hold or self.bad_props)
+        is_asleep = self.sleeps_first is not None or self.state.state in (State.SLEEPING, State.PAUSED)
+        return self.process is Process.NONE and (is_unfit or is_asleep) and not self._waking
 
     @property
     def _waking(self) -> bool:

@@ -150,8 +150,8 @@ def done_txn(layout: Layout, session: Session, claim: Claim, update: Update) -> 
     """Write the state and remove the task: its key and what is below it, and not what merely begins with its name."""
     task_id = claim.task_id
     puts = tuple(update_ops(layout, claim, Update(update.state, history=update.history)))
-    if update.keep_until is not None:
-        puts += (Put(layout.finished_until(update.keep_until, task_id), b""),)
+    if update.state is not None and update.state.kept_until is not None:
+        puts += (Put(layout.finished_until(update.state.kept_until, task_id), b""),)
     removal = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.checkpoint(task_id))
     return Txn(still_ours(layout, session, claim), (*puts, *removal), _trace_reads(layout, task_id))
 

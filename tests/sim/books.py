@@ -69,7 +69,9 @@ class TaskBook:
 
     @property
     def resting(self) -> bool:
-        return self.state is not None and self.state.state in (State.SLEEPING, State.PAUSED)
+        if self.state is None:
+            return self.wants.sleeps_first
+        return self.state.state in (State.SLEEPING, State.PAUSED)
 
 
 class Books:

@@ -36,7 +36,8 @@ def _unsettled_task(cluster: Cluster, book: TaskBook) -> str:
         return "is owned by nobody who lives"
     procs = [proc for proc in cluster.checks.live.get(book.id, ()) if _is_of(proc, book)]
     if book.resting:
-        assert book.state is not None
+        if book.state is None:
+            return "has not gone to sleep"
         machine = cluster.machines[book.owner.node]
         is_due = book.state.state is State.SLEEPING and (book.state.until or 0.0) < machine.wall_s() - 1.0
         return "should have woken" if is_due else "rests, and has a process" if procs else ""
