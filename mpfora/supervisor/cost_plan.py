@@ -19,6 +19,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mpfora.supervisor.levels import Levels
 from mpfora.supervisor.plan import Group, Seat, Transfer
 
 #: nodes within this part of the mean level are left alone; those that are not are brought within that
@@ -80,14 +81,18 @@ class _Work:
         self._groups = sorted(groups, key=lambda group: group.key)
         self._points = dict.fromkeys(self._seats, 0)
         self._count = dict.fromkeys(self._seats, 0)
-        self._lots: dict[str, list[_Lot]] = {name: [] for name in self._seats}
         self._many: dict[tuple[str, _Lot], int] = {}
         self._fill(priced)
+        self._lots: dict[str, list[_Lot]] = {name: [] for name in self._seats}
+        for name, lot in sorted(self._many, key=lambda one: one[1]):
+            self._lots[name].append(lot)
         total = sum(self._points.values())
         self._mean = total / sum(seat.weight for seat in seats)
         self._least = LEAST * total / max(1, sum(self._count.values()))
         self._is_plain = all(group.able >= self._seats.keys() for group in self._groups)
-        self._active: dict[str, None] = {}
+        self._levels = Levels({name: points / self._seats[name].weight for name, points in self._points.items()})
+        #: nodes that are to be brought to within the inner bounds
+        self._active: set[str] = set()
 
     def _fill(self, priced: Sequence[Priced]) -> None:
         index = {group.key: number for number, group in enumerate(self._groups)}
@@ -96,37 +101,36 @@ class _Work:
             number = index.get(task.group)
             if number is not None and task.node in self._seats and others[number].get(task.node, 0) > 0:
                 others[number][task.node] -= 1
-                self._put(task.node, (task.points, task.id, task.node, number), 1)
+                self._count_in(task.node, (task.points, task.id, task.node, number), 1)
         for number, (group, held) in enumerate(zip(self._groups, others, strict=True)):
             for name, count in held.items():
                 if name in self._seats and count > 0:
-                    self._put(name, (group.points_on(name), "", name, number), count)
+                    self._count_in(name, (group.points_on(name), "", name, number), count)
 
-    def _put(self, name: str, lot: _Lot, count: int) -> None:
-        if (name, lot) not in self._many:
-            insort(self._lots[name], lot)
+    def _count_in(self, name: str, lot: _Lot, count: int) -> None:
         self._many[name, lot] = self._many.get((name, lot), 0) + count
         self._points[name] += count * lot[0]
         self._count[name] += count
 
-    def _take(self, name: str, lot: _Lot, count: int) -> None:
-        self._many[name, lot] -= count
-        if not self._many[name, lot]:
-            del self._many[name, lot]
-            self._lots[name].remove(lot)
-        self._points[name] -= count * lot[0]
-        self._count[name] -= count
-
     def _pass(self, source: str, target: str, lot: _Lot, count: int) -> None:
-        self._take(source, lot, count)
-        self._put(target, lot, count)
+        if (target, lot) not in self._many:
+            insort(self._lots[target], lot)
+        self._count_in(source, lot, -count)
+        self._count_in(target, lot, count)
+        if not self._many[source, lot]:
+            del self._many[source, lot]
+            self._lots[source].remove(lot)
+        for name in (source, target):
+            self._levels.set(name, self._points[name] / self._seats[name].weight)
+            self._judge(name)
 
-    def _level(self, name: str) -> float:
-        return self._points[name] / self._seats[name].weight
-
-    def _by_level(self) -> list[str]:
-        """The emptiest first; those alike in their fixed order."""
-        return sorted(self._seats, key=self._level)
+    def _judge(self, name: str) -> None:
+        """Whether the node is to be helped from now on, or no more."""
+        off = abs(self._levels[name] - self._mean)
+        if off > OUTER * self._mean + _EPSILON:
+            self._active.add(name)
+        elif off <= INNER * self._mean + _EPSILON:
+            self._active.discard(name)
 
     def _room(self, name: str) -> int:
         room = self._seats[name].room
@@ -140,7 +144,7 @@ class _Work:
             for lot in [lot for lot in self._lots[source] if source not in self._groups[lot[3]].able]:
                 for _ in range(self._many[source, lot]):
                     able = self._groups[lot[3]].able
-                    target = next((n for n in self._by_level() if n in able and self._room(n) > 0), None)
+                    target = next((n for n in self._levels if n in able and self._room(n) > 0), None)
                     if target is not None:
                         self._pass(source, target, lot, 1)
 
@@ -148,6 +152,9 @@ class _Work:
 
     def even_out(self) -> None:
         """Until no node that is off can be helped."""
+        self._active.clear()
+        for name in self._seats:
+            self._judge(name)
         while self._round():
             pass
 
@@ -155,35 +162,24 @@ class _Work:
         """Every node that is off gets what it can. Whether anything has passed."""
         stuck: set[str] = set()
         passed = False
-        while (name := self._furthest_off(stuck)) is not None:
+        while (name := self._levels.furthest(self._mean, self._active - stuck)) is not None:
             if self._help(name):
                 passed = True
             else:
                 stuck.add(name)
         return passed
 
-    def _furthest_off(self, stuck: set[str]) -> str | None:
-        off = {name: abs(self._level(name) - self._mean) for name in self._seats}
-        for name, by in off.items():
-            if by > OUTER * self._mean + _EPSILON:
-                self._active[name] = None
-            elif by <= INNER * self._mean + _EPSILON:
-                self._active.pop(name, None)
-        wanting = (name for name in self._seats if name in self._active and name not in stuck)
-        return max(wanting, key=off.__getitem__, default=None)
-
     def _help(self, name: str) -> bool:
         """One move between this node and the one that is furthest off on the other side, of those where one can be."""
-        order = self._by_level()
-        is_full = self._level(name) > self._mean
-        pairs = [(name, other) for other in order] if is_full else [(other, name) for other in reversed(order)]
-        return any(self._even(source, target) for source, target in pairs if source != target)
+        if self._levels[name] > self._mean:
+            return any(self._even(name, other) for other in self._levels if other != name)
+        return any(self._even(other, name) for other in reversed(self._levels) if other != name)
 
     def _even(self, source: str, target: str) -> bool:
-        between = self._level(source) - self._level(target)
+        between = self._levels[source] - self._levels[target]
         if between <= 2 * INNER * self._mean + _EPSILON or self._room(target) <= 0:
             return False
-        if self._is_plain and self._level(source) <= self._mean:
+        if self._is_plain and self._levels[source] <= self._mean:
             return False
         give, take = self._seats[source].weight, self._seats[target].weight
         level_at = between / (1 / give + 1 / take)
