@@ -164,23 +164,27 @@ def test_what_a_dead_supervisor_s_zygote_gave_back_is_a_lost_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "found", "is_lost"),
+    ("state", "has_saved", "found", "lost"),
     [
-        (TaskState(attempt=2, node="n2"), [], True),
-        (TaskState(attempt=2, node="n2"), [OwnerGone("t", clean=True)], False),
-        (None, [], False),
+        (TaskState(attempt=2, node="n2"), False, [], 3),
+        (TaskState(attempt=2, node="n2"), True, [OwnerGone("t", clean=True)], None),
+        (None, True, [], 1),
+        (None, True, [OwnerGone("t", clean=True)], None),
+        (None, False, [], None),
     ],
-    ids=["no mark", "marked", "never run, as far as is known"],
+    ids=["no mark", "marked", "the first, which had saved", "saved, marked", "never run, as far as is known"],
 )
-def test_a_run_that_was_lost_before_this_node_looked(state: TaskState | None, found: list[Any], is_lost: bool) -> None:
+def test_a_run_that_was_lost_before_this_node_looked(
+    state: TaskState | None, has_saved: bool, found: list[Any], lost: int | None
+) -> None:
     story = Story()
     steps = story.reset(MemberPut(story.record()), TaskPut("t"), *found)
     assert steps + story.wait(1.0) == [claims("t")]
-    (step,) = story.wins("t", state)
-    if not is_lost:
+    (step,) = story.wins("t", state, has_saved=has_saved)
+    if lost is None:
         assert kinds([step]) == ["Fork"]
         return
-    assert history(step) == (Run("", 3, cause="node_lost"),)
+    assert history(step) == (Run("", lost, cause="node_lost"),)
     assert kinds(story.settled()) == ["Fork"]
 
 

@@ -59,6 +59,7 @@ class Won:
     unreadable
     history     its last runs; () too where they cannot be read
     lost_run    (node, fence) of the claim before, if its owner is known to have died with it
+    has_saved   the checkpoint is a run's of this task, and not one that a former task of this id has left
     state_revision, checkpoint_revision   at which they were put last, 0: there is none; for the coordinator's own use
     """
 
@@ -69,6 +70,7 @@ class Won:
     state_problem: str | None = None
     history: tuple[Run, ...] = ()
     lost_run: tuple[str, int] | None = None
+    has_saved: bool = False
     state_revision: int = field(default=0, compare=False)
     checkpoint_revision: int = field(default=0, compare=False)
 

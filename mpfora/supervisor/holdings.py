@@ -144,7 +144,7 @@ class Holdings:
 
     def _note_lost_run(self, slot: Slot, won: Won) -> list[do.Command]:
         """A claim that was lost together with its owner counts as a run of the task, which nobody else will note."""
-        lost = won.lost_run or self._vanished(slot.task_id, slot.state.attempt)
+        lost = won.lost_run or self._vanished(slot.task_id, was_run=slot.state.attempt > 0 or won.has_saved)
         may_have_run = slot.state.state is State.RUNNABLE and not won.state_problem and slot.sleeps_first is None
         if lost is None or not may_have_run:
             return []
@@ -156,13 +156,13 @@ class Holdings:
         whose = f"node {node}" if node else "its node"
         return [do.Say("info", f"its last run was lost with {whose}", slot.task_id)]
 
-    def _vanished(self, task_id: str, attempts: int) -> tuple[str, int] | None:
+    def _vanished(self, task_id: str, *, was_run: bool) -> tuple[str, int] | None:
         """The claim before, if its owner vanished without a word. Go nodes never say one, and so count only if they are
         gone. Who was gone before this node looked was there if the task has been run, and is not known by name."""
         task = self._mirror.tasks.get(task_id)
         owner = None if task is None else task.vanished
         if owner is UNSEEN:
-            return (owner.node, owner.fence) if attempts else None
+            return (owner.node, owner.fence) if was_run else None
         member = None if owner is None else self._mirror.members.get(owner.node)
         is_word = owner is None or (member is not None and not member.pid)
         return None if is_word or owner is None else (owner.node, owner.fence)

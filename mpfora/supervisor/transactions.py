@@ -205,6 +205,7 @@ def won(claim: Claim, answers: Sequence[kv.Answer]) -> Won:
         _text(checkpoint),
         problem,
         _history(history),
+        has_saved=isinstance(props, KV) and _put_at(checkpoint) > props.create_revision,
         state_revision=_put_at(state),
         checkpoint_revision=_put_at(checkpoint),
     )

@@ -332,6 +332,12 @@ class CoordinatorConformance:
             assert isinstance(second, Won)
             assert second.props_json.replace(" ", "") == '{"below":10}'
             assert (second.state, second.checkpoint_json) == (state, '{"next":3}')
+            assert (first.has_saved, second.has_saved) == (False, True)
+            await rig.delete_task("t")
+            await rig.submit("t", {})
+            [anew] = await node.claim([("t", None)])
+            assert isinstance(anew, Won)
+            assert not anew.has_saved, "what is there was saved by a task of a former life"
             assert second.claim.fence > first.claim.fence
 
     async def test_the_history_is_written_with_the_state_and_comes_with_the_claim(self, rig: Rig) -> None:
