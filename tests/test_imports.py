@@ -29,7 +29,7 @@ PURE = [
         "slot", "suspects", "transactions", "zygote_care",
     )],
     *[f"supervisor.{name}" for name in ("adviser", "counts", "plan", "told", "upkeep", "views")],
-    *[f"supervisor.{name}" for name in ("cost_plan", "meter", "node_costs", "prices")],
+    *[f"supervisor.{name}" for name in ("cost_plan", "levels", "meter", "node_costs", "prices")],
     "child.deadman", "child.schema", "child.schema_pydantic", "child.schema_values",
     "client.pending", "client.submission", "errors",
 ]  # fmt: skip

@@ -123,7 +123,7 @@ class Designations:
         #: kind -> the order of those nodes; made anew when prices change, too
         self._queues: dict[Kind, NodeQueue] = {}
         self._ranked_by = 0
-        self._costs = NodeCosts(mirror.prices, self._counted, self._held)
+        self._costs = NodeCosts(mirror.prices, self._counted)
         #: nodes that have become less loaded in this batch
         self._eased: dict[str, None] = {}
         #: kinds that tasks were queued under in this batch
@@ -275,7 +275,7 @@ class Designations:
     def _uncount(self, task_id: str) -> None:
         counted = self._counted.pop(task_id, None)
         if counted is not None:
-            self._costs.take_off(task_id, counted[0], counted[1])
+            self._costs.take_off(task_id)
             self._add(*counted, -1)
             self._eased[counted[0]] = None
 

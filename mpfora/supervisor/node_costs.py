@@ -1,99 +1,102 @@
-"""What each node's tasks cost, in points, kept up with each task that is counted with a node or no more. Pure.
+"""What each node's tasks cost, in points: kept up with each task that is counted with a node or no more, and with what
+is known of it. Pure.
 
-All tasks are priced anew when prices have changed; in between, a task that comes is priced by what is known of it, and
-goes with the price that it came with.
+In the books is what tasks use; its price follows from what all use, and is reckoned when it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from mpfora.model import Cost
 from mpfora.supervisor.cost_plan import Priced
 from mpfora.supervisor.plan import Kind
-from mpfora.supervisor.prices import AVERAGE, Prices
+from mpfora.supervisor.prices import AVERAGE, Prices, Tally
 
 #: how a task is counted: with which node, as what kind, and whether that owns it or is to claim it
 Counted = tuple[str, Kind, bool]
 
 
 class NodeCosts:
-    """Made and told by Designations, which writes both books.
+    """Made and told by Designations, which writes the book of what is counted.
 
-    counted  task id -> how it is counted;  held  kind -> node -> how many such tasks it owns or is to claim
+    counted  task id -> how it is counted
     """
 
-    def __init__(self, prices: Prices, counted: Mapping[str, Counted], held: Mapping[Kind, Mapping[str, int]]) -> None:
-        self._prices, self._counted, self._held = prices, counted, held
-        #: node -> what its tasks that need a process cost, as of which version of the prices
-        self._points: dict[str, int] = {}
-        self._version = 0
-        #: (node, handler) -> what one task of it costs there that is not known by itself
-        self._each: dict[tuple[str, str], int] = {}
-        #: task id -> what it was counted with since
-        self._came_with: dict[str, int] = {}
+    def __init__(self, prices: Prices, counted: Mapping[str, Counted]) -> None:
+        self._prices, self._counted = prices, counted
+        #: node -> what those of its tasks use that are known one by one
+        self._known: dict[str, Tally] = {}
+        #: node -> handler -> how many others it has
+        self._others: dict[str, dict[str, int]] = {}
+        #: task id -> as what it is in these books: node, handler, and what it is known to use
+        self._booked: dict[str, tuple[str, str, Cost | None]] = {}
 
     def forget(self) -> None:
         """The books were emptied."""
-        self._version = 0
+        for books in (self._known, self._others, self._booked):
+            books.clear()
 
     def points(self, node: str, active: int) -> int:
         """What the node's tasks that need a process cost. active: their number, which is what counts where nobody
         measures."""
         if not self._prices.known:
             return AVERAGE * active
-        self._price_all()
-        return self._points.get(node, 0)
+        self._take_in()
+        points = self._prices.points_of(self._known.get(node, Tally()))
+        for handler, count in self._others.get(node, {}).items():
+            points += self._prices.of_others(node, handler, count)
+        return points
 
     def of_others(self, kind: Kind, nodes: Iterable[str]) -> dict[str, int]:
         """What one task of a kind costs on each node, if it is not known by itself; {} where nobody measures."""
         if not self._prices.known:
             return {}
-        self._price_all()
-        return {node: self._each.get((node, kind[0]), 0) for node in nodes}
+        self._take_in()
+        counts = {node: self._others.get(node, {}).get(kind[0], 0) for node in nodes}
+        return {node: self._prices.of_others(node, kind[0], n) // n if n else 0 for node, n in counts.items()}
 
     def priced(self) -> tuple[Priced, ...]:
         """Of the tasks that are counted and need a process, those whose cost is known one by one."""
         found = []
-        for task_id in self._prices.costs if self._prices.known else ():
-            counted, points = self._counted.get(task_id), self._prices.points(task_id)
-            if counted is not None and points is not None and counted[0] and not _rests(counted[1]):
+        for task_id, points in self._prices.all_points().items() if self._prices.known else ():
+            counted = self._counted.get(task_id)
+            if counted is not None and counted[0] and not _rests(counted[1]):
                 found.append(Priced(task_id, counted[0], counted[1], points))
         return tuple(found)
 
     def add(self, task_id: str, node: str, kind: Kind) -> None:
         """A task is counted with a node."""
-        if self._is_current() and not _rests(kind):
-            own = self._prices.points(task_id)
-            points = self._came_with[task_id] = self._prices.expected(kind[0]) if own is None else own
-            self._points[node] = self._points.get(node, 0) + points
+        if not _rests(kind):
+            self._book(task_id, node, kind[0])
 
-    def take_off(self, task_id: str, node: str, kind: Kind) -> None:
+    def take_off(self, task_id: str) -> None:
         """It is no more."""
-        if self._is_current() and not _rests(kind):
-            points = self._came_with.pop(task_id, None)
-            points = self._prices.points(task_id) if points is None else points
-            self._points[node] -= self._each.get((node, kind[0]), 0) if points is None else points
+        booked = self._booked.pop(task_id, None)
+        if booked is not None:
+            self._weigh(*booked, -1)
 
-    def _is_current(self) -> bool:
-        """Whether there is anything to keep up: what former prices made is made anew when it is asked for."""
-        return self._prices.known and self._version == self._prices.version
+    def _take_in(self) -> None:
+        """Book anew what more or less is known of by now."""
+        for task_id in self._prices.changed:
+            booked = self._booked.get(task_id)
+            if booked is not None:
+                self._weigh(*booked, -1)
+                self._book(task_id, *booked[:2])
+        self._prices.changed.clear()
 
-    def _price_all(self) -> None:
-        """Price all tasks anew, if prices have changed."""
-        if self._version == self._prices.version:
+    def _book(self, task_id: str, node: str, handler: str) -> None:
+        booked = self._booked[task_id] = node, handler, self._prices.costs.get(task_id)
+        self._weigh(*booked, 1)
+
+    def _weigh(self, node: str, handler: str, cost: Cost | None, count: int) -> None:
+        if cost is not None:
+            self._known.setdefault(node, Tally()).add(count, cost)
             return
-        self._points, self._each, self._came_with, self._version = {}, {}, {}, self._prices.version
-        others: dict[tuple[str, str], int] = {}
-        for kind, held in self._held.items():
-            for node, count in held.items() if not _rests(kind) else ():
-                others[node, kind[0]] = others.get((node, kind[0]), 0) + count
-        for task in self.priced():
-            others[task.node, str(task.group[0])] -= 1
-            self._points[task.node] = self._points.get(task.node, 0) + task.points
-        for (node, handler), count in others.items():
-            points = self._prices.of_others(node, handler, count)
-            self._each[node, handler] = points // max(1, count)
-            self._points[node] = self._points.get(node, 0) + points
+        others = self._others.setdefault(node, {})
+        others[handler] = others.get(handler, 0) + count
+        if not others[handler]:
+            del others[handler]
 
 
 def _rests(kind: Kind) -> bool:
