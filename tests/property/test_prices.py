@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpfora.model import Cost, Member, NodeUsage, Wants
@@ -12,7 +12,7 @@ from mpfora.supervisor import changes as ch
 from mpfora.supervisor.designations import Designations
 from mpfora.supervisor.mirror import Mirror
 
-NODES, TASKS, HANDLERS = ["a", "b", "c"], [f"t{n}" for n in range(6)], ["work", "train"]
+NODES, TASKS, HANDLERS = ["a", "b", "c"], [f"t{n}" for n in range(3)], ["work", "train"]
 COSTS = st.builds(Cost, st.integers(0, 4000), st.integers(0, 500))
 USAGES = st.builds(
     NodeUsage,
@@ -93,7 +93,8 @@ def reckoned(mirror: Mirror, books: Designations, node: str) -> int:
     return points
 
 
-@given(st.lists(CHANGES, max_size=30))
+@settings(max_examples=500)
+@given(st.lists(CHANGES, min_size=5, max_size=30))
 def test_a_node_costs_what_is_reckoned_anew_whatever_has_happened(happened: list[tuple[Any, ...]]) -> None:
     mirror = Mirror()
     books = Designations(mirror)
