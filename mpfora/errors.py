@@ -64,12 +64,12 @@ class NodeNotFound(MpforaError):
 
 
 class WaitTimeout(MpforaError, TimeoutError):
-    """The time given to a wait is up; `pending` are the tasks that have not finished."""
+    """The time given to a wait is up; `pending` are the tasks that have not finished, `why` says how they stand."""
 
-    def __init__(self, pending: Sequence[str], timeout_s: float) -> None:
-        shown = ", ".join(pending[:5]) + (f" and {len(pending) - 5} more" if len(pending) > 5 else "")
-        super().__init__(f"not finished within {timeout_s:g} s: {shown}")
+    def __init__(self, pending: Sequence[str], timeout_s: float, why: str) -> None:
+        super().__init__(f"not finished within {timeout_s:g} s: {why}")
         self.pending = tuple(pending)
+        self.why = why
 
 
 class StillRunning(MpforaError, TimeoutError):

@@ -373,10 +373,33 @@ async def test_wait_and_its_exit_codes(cli: Cli, endpoint: str, namespace: str) 
         assert (ended.code, ended.out) == (1, 'good completed {"found": 4}\nbad failed RuntimeError: no\n')
         assert await cli.ok_here("wait", "good", "--timeout", "20s") == 'good completed {"found": 4}\n'
         assert await cli.fails(124, "wait", "good", "slow", "--timeout", "0.1") == (
-            "mpfora: not finished within 0.1 s: slow"
+            "mpfora: not finished within 0.1 s: slow: pending: no live node says which handlers it has, as Go nodes do"
+            " not: n1"
         )
         assert "'nope'" in await cli.fails(1, "wait", "nope")
         assert "'x' is no duration" in await cli.fails(2, "wait", "slow", "--timeout", "x")
+
+
+async def test_wait_says_what_it_waits_for(cli: Cli, endpoint: str, namespace: str) -> None:
+    await cli.client.submit("p1")
+    await cli.client.submit("p2")
+    process = await asyncio.create_subprocess_exec(
+        *MPFORA, "wait", "p1", "p2", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.env
+    )
+    assert process.stderr is not None
+    assert await asyncio.wait_for(process.stderr.readline(), 20) == (
+        b"mpfora: waiting for p1, p2: pending: no node is live in this namespace\n"
+    )
+    async with fake_node(endpoint, namespace) as node:
+        for task_id in ("p1", "p2"):
+            await node.own(task_id)
+        assert await asyncio.wait_for(process.stderr.readline(), 20) == (
+            b"mpfora: waiting for p1, p2: node n1 has it\n"
+        )
+        for task_id in ("p1", "p2"):
+            await node.finish(task_id, TaskState(State.COMPLETED))
+        out, err = await asyncio.wait_for(process.communicate(), 20)
+        assert (process.returncode, out, err) == (0, b"p1 completed\np2 completed\n", b"")
 
 
 async def test_delete(cli: Cli, endpoint: str, namespace: str) -> None:

@@ -451,6 +451,6 @@ def test_tasks_come_to_rest_where_the_table_says(world: World, pytestconfig: pyt
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_tasks_come_to_rest_where_the_table_says_for_long(world: World, pytestconfig: pytest.Config) -> None:
     run(world, pytestconfig.getoption("--states-seed"), 40, 15, st.one_of(disturbances, st.just("kill_all")))

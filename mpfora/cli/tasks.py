@@ -15,6 +15,7 @@ from mpfora.cli.inputs import DURATION, PROPS, TIME
 from mpfora.cli.session import Session
 from mpfora.client.listing import PENDING, UNREADABLE, TaskInfo
 from mpfora.client.purging import FINISHED_STATES
+from mpfora.client.standing import Standing, told_together
 from mpfora.errors import MpforaError
 from mpfora.states import Message, State, Verb
 
@@ -138,12 +139,18 @@ def print_result(session: Session, task_id: str) -> None:
 def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None) -> int:
     """Wait until the tasks have finished.
 
-    Exits 0 if all completed, 1 if one failed or was killed, 124 if the time is up.
+    Says on standard error why one does not run, once, and again when that changes. Exits 0 if all completed, 1 if one
+    failed or was killed, 124 if the time is up.
     """
-    tasks = session.client().wait(dict.fromkeys(task_ids), timeout)
+    tasks = session.client().wait(dict.fromkeys(task_ids), timeout, _tell_held_up)
     for task in tasks:
         click.echo(f"{task.id} {task.state} {render.detail(task)}".rstrip())
     return 0 if all(task.completed for task in tasks) else 1
+
+
+def _tell_held_up(standings: list[Standing]) -> None:
+    for line in told_together(standings):
+        click.echo(f"mpfora: waiting for {line}", err=True)
 
 
 @click.command(short_help="Stop the tasks, and remove all that there is of them.")

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, overload
 
@@ -15,6 +15,7 @@ from mpfora.client.listing import NodeInfo, TaskInfo, node_rows, task_rows
 from mpfora.client.looking import Looker
 from mpfora.client.outlook import PlannedMove, planned_moves, with_shares
 from mpfora.client.purging import Purged, Purger, Which
+from mpfora.client.standing import Standing, listed, look_on, standing, told_together
 from mpfora.client.submission import (
     NewTask,
     Submitted,
@@ -33,6 +34,9 @@ from mpfora.keys import Layout
 from mpfora.kv import StoreError, Txn, TxnResult, Unreachable
 from mpfora.states import Message
 from mpfora.units import parse_duration
+
+#: how long a wait that is over may take to say why
+_LAST_LOOK_S = 1.0
 
 
 class AsyncClient:
@@ -210,26 +214,53 @@ class AsyncClient:
 
     @overload  # a text is an iterable of texts too
     async def wait(  # type: ignore[overload-overlap]
-        self, task_ids: str, timeout: float | None = None
+        self, task_ids: str, timeout: float | None = None, on_held_up: Callable[[list[Standing]], None] | None = None
     ) -> TaskInfo: ...
 
     @overload
-    async def wait(self, task_ids: Iterable[str], timeout: float | None = None) -> list[TaskInfo]: ...
+    async def wait(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None = None,
+        on_held_up: Callable[[list[Standing]], None] | None = None,
+    ) -> list[TaskInfo]: ...
 
-    async def wait(self, task_ids: str | Iterable[str], timeout: float | None = None) -> TaskInfo | list[TaskInfo]:
+    async def wait(
+        self,
+        task_ids: str | Iterable[str],
+        timeout: float | None = None,
+        on_held_up: Callable[[list[Standing]], None] | None = None,
+    ) -> TaskInfo | list[TaskInfo]:
         """Until the task, or each of several, has finished: completed, failed or killed. Its TaskInfo, or theirs.
 
-        Raises WaitTimeout (a TimeoutError) when `timeout` is up, naming those that have not, and TaskNotFound for one
-        that does not exist, is deleted, or has finished on a node that keeps no states."""
+        on_held_up: is called with those that do not run, a second after the start or later, and with those of them of
+        which something else is to be told since; it is for people, and is told what etcd has, every two seconds.
+
+        Raises WaitTimeout (a TimeoutError) when `timeout` is up, naming those that have not and how they stand, and
+        TaskNotFound for one that does not exist, is deleted, or has finished on a node that keeps no states."""
         ids = [task_ids] if isinstance(task_ids, str) else list(task_ids)
         waiter = Waiter(self._etcd, self._layout, map(check_task_id, ids), lambda state: state.terminal)
+        looking = None
+        if on_held_up is not None:
+            looking = asyncio.create_task(look_on(self._looker, lambda: waiter.pending, on_held_up))
         with self._errors():
             try:
                 async with asyncio.timeout(timeout):
                     await waiter.run()
             except TimeoutError:
-                raise WaitTimeout(waiter.pending, timeout or 0.0) from None
+                raise WaitTimeout(waiter.pending, timeout or 0.0, await self._standing(waiter.pending)) from None
+            finally:
+                await _cancelled(looking)
         return waiter.found[task_ids] if isinstance(task_ids, str) else [waiter.found[task_id] for task_id in ids]
+
+    async def _standing(self, task_ids: list[str]) -> str:
+        """Why these have not finished, for an error; their names alone where etcd does not answer at once."""
+        try:
+            async with asyncio.timeout(_LAST_LOOK_S):
+                tasks = await self._looker.several(task_ids)
+        except (TimeoutError, StoreError):
+            return listed(task_ids)
+        return "; ".join(told_together(standing(task) for task in tasks if not task.finished)) or listed(task_ids)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -263,6 +294,14 @@ class AsyncClient:
         with self._errors(writes=True):
             key, revision = await self._commander.to_node(name, verb, parameters)
             await self._commander.wait_node(name, verb, key, revision, timeout)
+
+
+async def _cancelled(task: asyncio.Task[None] | None) -> None:
+    """Raises what it has ended in before."""
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def _not_carried_out(message: Message, task: TaskInfo, timeout_s: float) -> NotCarriedOut:

@@ -13,6 +13,7 @@ from mpfora.client.asynchronous import AsyncClient
 from mpfora.client.listing import NodeInfo, TaskInfo
 from mpfora.client.outlook import PlannedMove
 from mpfora.client.purging import Purged
+from mpfora.client.standing import Standing
 from mpfora.client.submission import NewTask, Submitted
 from mpfora.config import EtcdSettings
 from mpfora.errors import MpforaError, TaskExists
@@ -161,15 +162,25 @@ class Client:
 
     @overload  # a text is an iterable of texts too
     def wait(  # type: ignore[overload-overlap]
-        self, task_ids: str, timeout: float | None = None
+        self, task_ids: str, timeout: float | None = None, on_held_up: Callable[[list[Standing]], None] | None = None
     ) -> TaskInfo: ...
 
     @overload
-    def wait(self, task_ids: Iterable[str], timeout: float | None = None) -> list[TaskInfo]: ...
+    def wait(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None = None,
+        on_held_up: Callable[[list[Standing]], None] | None = None,
+    ) -> list[TaskInfo]: ...
 
-    def wait(self, task_ids: str | Iterable[str], timeout: float | None = None) -> TaskInfo | list[TaskInfo]:
-        """See AsyncClient.wait."""
-        return self._thread.run(self._client.wait(task_ids, timeout))
+    def wait(
+        self,
+        task_ids: str | Iterable[str],
+        timeout: float | None = None,
+        on_held_up: Callable[[list[Standing]], None] | None = None,
+    ) -> TaskInfo | list[TaskInfo]:
+        """See AsyncClient.wait. `on_held_up` is called in the client's thread."""
+        return self._thread.run(self._client.wait(task_ids, timeout, on_held_up))
 
     def command(self, task_id: str, message: Message) -> None:
         """See AsyncClient.command."""

@@ -161,14 +161,14 @@ class Picture:
 
     def owners(self) -> set[str]:
         """The live nodes that own tasks and tell of progress (Go nodes do not: their records have no pid)."""
-        owners = {_owner_node(keys) for keys in self.tasks.values() if keys.owner is not None}
+        owners = {owner_node(keys) for keys in self.tasks.values() if keys.owner is not None}
         return {name for name, member in self.members.items() if name in owners and member.pid}
 
     def places(self) -> list[Place]:
         """The live nodes by name, with how many tasks of each need a process."""
         active = dict.fromkeys(sorted(self.members), 0)
         for keys in self.tasks.values():
-            node = _owner_node(keys)
+            node = owner_node(keys)
             if node in active and not keys.rests:
                 active[node] += 1
         return [Place(self.members[name], count) for name, count in active.items()]
@@ -274,7 +274,7 @@ class Reasons:
         return self._known[key]
 
     def _of_owned(self, task_id: str, keys: TaskKeys, kept: TaskState) -> str | None:
-        node = _owner_node(keys)
+        node = owner_node(keys)
         if node is None:
             return "whose claim it is cannot be read: delete the owner key if no node runs it"
         if node not in self._picture.members:
@@ -295,7 +295,7 @@ def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None 
         reason = f"{why}; mend the key state/{task_id} of its namespace in etcd, or delete the task"
     if reasons is not None and (until := reasons.asleep_until(keys)) is not None:
         kept = replace(kept, state=State.SLEEPING, until=until)
-    node = _owner_node(keys)
+    node = owner_node(keys)
     run = live.get(node, {}).get(task_id, {}) if node else {}
     return TaskInfo(
         id=task_id,
@@ -334,7 +334,8 @@ def _read_state(value: bytes | None) -> tuple[TaskState, str | None]:
         return TaskState(), str(error)
 
 
-def _owner_node(keys: TaskKeys) -> str | None:
+def owner_node(keys: TaskKeys) -> str | None:
+    """Who owns the task; None: nobody, or that cannot be read."""
     if keys.owner is None:
         return None
     try:
@@ -381,7 +382,7 @@ def node_rows(picture: Picture) -> list[NodeInfo]:
     """By name, each with the number of tasks it owns."""
     owned: dict[str, int] = dict.fromkeys(picture.members, 0)
     for keys in picture.tasks.values():
-        node = _owner_node(keys)
+        node = owner_node(keys)
         if node in owned:
             owned[node] += 1
     return [_node_info(member, owned[name]) for name, member in sorted(picture.members.items())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 from mpfora.client.listing import (
@@ -14,6 +14,7 @@ from mpfora.client.listing import (
     Reasons,
     TaskInfo,
     node_rows,
+    owner_node,
     read_picture,
     task_info,
     task_rows,
@@ -25,6 +26,9 @@ from mpfora.history import Run, parse_history
 from mpfora.keys import NODE_ROW, Layout, parse_owner
 from mpfora.kv import KV, Answer, Delete, DeletePrefix, Get, Op, Store, Txn, absent
 from mpfora.model import Member
+
+#: of more tasks than this the whole content is read, at once
+_READ_SINGLY = 20
 
 
 class Looker:
@@ -71,6 +75,20 @@ class Looker:
         task = task_info(task_id, picture.tasks[task_id], live, Reasons(picture, live, time.time()))
         return replace(task, history=await self.history(task_id))
 
+    async def several(self, task_ids: Sequence[str]) -> list[TaskInfo]:
+        """Those of these tasks that there are, as they stand in etcd: nodes are not asked."""
+        picture = Picture()
+        if len(task_ids) <= _READ_SINGLY:
+            picture = await self._picture_of(*task_ids)
+            owners = {owner_node(keys) for keys in picture.tasks.values()} - {None}
+            for node in owners:
+                picture.members.update(await self._member(node or ""))
+        if len(task_ids) > _READ_SINGLY or any(k.exists and k.owner is None for k in picture.tasks.values()):
+            picture = await self.picture()
+        reasons = Reasons(picture, {}, time.time())
+        found = ((task_id, picture.tasks.get(task_id)) for task_id in task_ids)
+        return [task_info(task_id, keys, {}, reasons) for task_id, keys in found if keys is not None and keys.exists]
+
     async def history(self, task_id: str) -> tuple[Run, ...]:
         """The last runs of a task; none where nothing that can be read is kept of them."""
         found = await self._get(self._layout.history(task_id))
@@ -79,11 +97,11 @@ class Looker:
         except ValueError:
             return ()
 
-    async def _picture_of(self, task_id: str) -> Picture:
-        """One task of the picture alone."""
+    async def _picture_of(self, *task_ids: str) -> Picture:
+        """These tasks of the picture alone."""
         keys = self._layout
         of_task = keys.task, keys.props, keys.owner, keys.state, keys.released
-        return read_picture(keys, await self._get(*(key(task_id) for key in of_task)))
+        return read_picture(keys, await self._get(*(key(task_id) for task_id in task_ids for key in of_task)))
 
     async def follow(self, interval_s: float) -> AsyncGenerator[tuple[list[NodeInfo], list[TaskInfo]], None]:
         """Snapshots, the first as soon as nodes have told of their tasks."""
