@@ -16,14 +16,21 @@ from pathlib import Path
 import pytest
 from zygote_harness import Node, is_alive, node, patience, wait_dead
 
-from mpfora import linux, processes
+from mpfora import linux, processes, wire
+from mpfora.child.entry import ForkFds
+from mpfora.child.leaders import Leader, Leaders, Order
+from mpfora.child.loading import Form, LoadedHandler
 from mpfora.handler_spec import parse_spec
+from mpfora.handlers import HandlerSettings
 from mpfora.outcome import Cause
+from mpfora.slots import SlotTable
 from mpfora.states import Message, Verb
 from mpfora.supervisor.events import ChildExited, ChildStarted, ZygoteLost
 from mpfora.supervisor.zygote import HandlerImportError, Zygote, ZygoteStartError
 
 pytestmark = pytest.mark.timeout(60)
+
+OK = LoadedHandler("ok", lambda task, ctx: None, HandlerSettings(), Form.FUNCTION)
 
 
 # -- ordinary ends ----------------------------------------------------------------------------------------------------
@@ -62,8 +69,64 @@ async def test_a_child_has_no_descriptor_of_others() -> None:
         outcome = await n.run("descriptors")
         assert outcome.message is not None
         kinds = sorted(text.split(":")[0] for text in outcome.message.result.values())
-        # stdin; stdout and stderr; control socket; stacks
-        assert kinds == ["/dev/null 0", "/memfd", "pipe", "pipe", "socket"], outcome.message.result
+        assert kinds == OWN_DESCRIPTORS, outcome.message.result
+
+
+#: stdin; stdout and stderr; control socket; stacks
+OWN_DESCRIPTORS = ["/dev/null 0", "/memfd", "pipe", "pipe", "socket"]
+
+
+async def test_runs_that_are_asked_for_together_are_as_apart_as_any() -> None:
+    """A zygote that reads what was sent while it was stopped forks all of it at one go."""
+    async with node("descriptors sleep") as n:
+        os.kill(n.pid, signal.SIGSTOP)
+        runs = [n.fork("descriptors") for _ in range(3)]
+        unknown = n.fork("nobody")
+        killed = n.fork("sleep")
+        n.zygote.kill(killed, Cause.STOP_TIMEOUT, False)
+        runs += [n.fork("descriptors") for _ in range(6)]
+        os.kill(n.pid, signal.SIGCONT)
+        pipes = set()
+        for run in runs:
+            outcome = await n.outcome(run)
+            assert outcome.message is not None
+            said = outcome.message.result
+            assert sorted(text.split(":")[0] for text in said.values()) == OWN_DESCRIPTORS
+            pipes.add(said["1"])
+        assert len(pipes) == len(runs)
+        assert "nobody" in (await n.outcome(unknown)).error
+        assert (await n.outcome(killed)).cause is Cause.STOP_TIMEOUT
+
+
+def test_whether_it_may_fork_is_asked_before_each_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zygote that is stopped between two forks finds its deadline past at the second."""
+    answers, pids = iter([None, "too late", None, None]), iter([100, BlockingIOError("no process to be had"), 300])
+
+    def fork() -> int:
+        pid = next(pids)
+        if isinstance(pid, OSError):
+            raise pid
+        return pid
+
+    monkeypatch.setattr("mpfora.child.leaders.os.fork", fork)
+    slots = SlotTable.create()
+    opened = set(os.listdir("/proc/self/fd"))
+    orders = []
+    for run in range(4):
+        fds = ForkFds(*(os.memfd_create(name) for name in ForkFds._fields))
+        orders.append(Order(wire.Fork(run, f"t{run}", "ok", "", 1, 1, None, run, 5.0), fds, OK))
+    leaders = Leaders()
+    first, second, third, fourth = leaders.fork(orders, slots, [], lambda now: next(answers))
+    assert second == wire.StartFailed(1, "too late", Cause.LOST_CLAIM.value)
+    assert third == wire.StartFailed(2, "no process to be had")
+    assert isinstance(first, Leader)
+    assert isinstance(fourth, Leader)
+    assert leaders.by_pid == {100: first, 300: fourth}
+    assert leaders.by_run == {0: first, 3: fourth}
+    kept = {str(first.stacks), str(fourth.stacks)}
+    assert set(os.listdir("/proc/self/fd")) - opened == kept
+    for fd in (first.stacks, fourth.stacks, slots.fd):
+        os.close(fd)
 
 
 async def test_output_goes_by_lines_with_the_task() -> None:

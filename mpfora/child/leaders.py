@@ -9,20 +9,29 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from mpfora import linux, wire
 from mpfora.child import entry
 from mpfora.child.entry import ForkFds
 from mpfora.child.loading import LoadedHandler
+from mpfora.outcome import Cause
 from mpfora.processes import describe_hang, kill_group, kill_process
 from mpfora.slots import SlotTable
 
 #: a stacks file is as large as this from the start and cannot grow: a handler that writes into it has no use of that
 STACKS_BYTES = 64 * 1024
+
+
+class Order(NamedTuple):
+    """What is to be forked: the frame, the descriptors that came with it, and the handler that it names."""
+
+    frame: wire.Fork
+    fds: ForkFds
+    handler: LoadedHandler
 
 
 @dataclass(slots=True)
@@ -66,22 +75,50 @@ class Leaders:
     _killed: dict[int, Leader] = field(default_factory=dict)
 
     def fork(
-        self, order: wire.Fork, fds: Sequence[int], handler: LoadedHandler, slots: SlotTable, own: Sequence[int]
-    ) -> Leader:
-        """Start a run. `fds` are taken over, also where this raises OSError (no process to be had); `own` are the
-        zygote's descriptors, which the child must not keep."""
-        control, output, stacks = fds
-        # a child closes all that it has no use of; these are named for what it keeps of its handlers' modules
-        close = [*own, *(leader.stacks for leader in self.by_run.values())] if handler.open_files else ()
+        self, orders: Sequence[Order], slots: SlotTable, own: Sequence[int], why_not: Callable[[int], str | None]
+    ) -> list[Leader | wire.StartFailed]:
+        """Start runs, one after the other, and say for each what became of it. The orders' descriptors are taken over;
+        `own` are the zygote's, which no child must keep. `why_not` is asked before each fork, with the time, whether
+        it may be.
+
+        To fork write-protects all the memory that the zygote has, and each page that it touches before the next fork is
+        faulted in anew: so nothing is done between the forks that can be done before or after all of them."""
+        pids: list[tuple[int, int] | wire.StartFailed] = []
+        mask = linux.block_signals()  # a child unblocks them when it is set up
         try:
-            pid = _fork(order, ForkFds(control, output, stacks), handler, slots, close)
-        except OSError:
-            os.close(stacks)
-            raise
+            for order in orders:
+                now = linux.boot_ns()
+                reason = why_not(now)
+                if reason is not None:
+                    pids.append(wire.StartFailed(order.frame.run, reason, Cause.LOST_CLAIM.value))
+                    continue
+                try:
+                    pid = os.fork()
+                except OSError as error:  # no process to be had
+                    pids.append(wire.StartFailed(order.frame.run, str(error)))
+                    continue
+                if pid == 0:
+                    _enter(order, slots, self._close_in_child(order, orders, own))
+                pids.append((pid, now))
         finally:
-            os.close(control)
-            os.close(output)
-        leader = Leader(order.run, pid, order.slot, stacks, linux.boot_ns())
+            linux.restore_signals(mask)
+        return [self._settle(order, forked) for order, forked in zip(orders, pids, strict=True)]
+
+    def _close_in_child(self, order: Order, orders: Sequence[Order], own: Sequence[int]) -> Sequence[int]:
+        """A child closes all that it has no use of; these are named for what it keeps of its handlers' modules."""
+        if not order.handler.open_files:
+            return ()
+        of_others = [fd for other in orders if other is not order for fd in other.fds]
+        return [*own, *of_others, *(leader.stacks for leader in self.by_run.values())]
+
+    def _settle(self, order: Order, forked: tuple[int, int] | wire.StartFailed) -> Leader | wire.StartFailed:
+        os.close(order.fds.control)
+        os.close(order.fds.output)
+        if isinstance(forked, wire.StartFailed):
+            os.close(order.fds.stacks)
+            return forked
+        pid, at = forked
+        leader = Leader(order.frame.run, pid, order.frame.slot, order.fds.stacks, at)
         self.by_run[leader.run] = self.by_pid[pid] = leader
         return leader
 
@@ -151,26 +188,12 @@ def _note_end(leader: Leader, status: int) -> None:
         leader.exit_code = os.WEXITSTATUS(status)
 
 
-def _fork(order: wire.Fork, fds: ForkFds, handler: LoadedHandler, slots: SlotTable, close_fds: Sequence[int]) -> int:
-    """The child's pid. All signals are blocked around the fork; the child sets up its own before it unblocks them."""
-    mask = linux.block_signals()
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _enter(order, fds, handler, slots, close_fds)
-    finally:
-        linux.restore_signals(mask)
-    return pid
-
-
-def _enter(
-    order: wire.Fork, fds: ForkFds, handler: LoadedHandler, slots: SlotTable, close_fds: Sequence[int]
-) -> NoReturn:
+def _enter(order: Order, slots: SlotTable, close_fds: Sequence[int]) -> NoReturn:
     """In the child. Whatever happens, it does not return into the zygote's code."""
     try:
         # else the child's signals would wake the zygote, through the pipe that both have
         signal.set_wakeup_fd(-1)
-        entry.enter(order, fds, handler, slots, close_fds)
+        entry.enter(order.frame, order.fds, order.handler, slots, close_fds)
     except BaseException:  # noqa: BLE001 - whatever it is, this process ends here
         traceback.print_exc()
         sys.stderr.flush()

@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import setproctitle
@@ -22,7 +22,8 @@ import setproctitle
 from mpfora import linux, processes, wire
 from mpfora.child import entry, will
 from mpfora.child.deadman import Command, Deadman, Dump, Limits, S
-from mpfora.child.leaders import Leader, Leaders
+from mpfora.child.entry import ForkFds
+from mpfora.child.leaders import Leader, Leaders, Order
 from mpfora.child.link import Link
 from mpfora.child.loading import LoadedHandler, LoadError, load_handlers
 from mpfora.child.native import find_threads
@@ -45,6 +46,8 @@ _STARTED_BY_NS = 20_000_000
 _UNKILLABLE_NS = 5 * S
 #: how long the zygote waits for the last process to die before it leaves without executing the will
 _LEAVE_NS = 60 * S
+#: readings of the supervisor's socket in one turn of the loop, and so the most forks: a good millisecond each
+_READINGS = 8
 #: how long it waits for the supervisor to read its last words
 _LAST_WORDS_MS = 2000
 
@@ -72,7 +75,6 @@ class Zygote:
         self._dead: dict[int, Leader] = {}  # reaped; their trees are being cleared
         self._leaving_at: int | None = None
         self._on: dict[type, Callable[[Any], None]] = {
-            wire.Fork: self._fork,
             wire.Kill: lambda frame: self._deadman.ask(frame.run, Cause(frame.cause), frame.dump),
             wire.Deadline: lambda frame: self._deadman.set_deadline(frame.boot_ns),
             wire.Will: self._take_will,
@@ -146,34 +148,44 @@ class Zygote:
     # -- what the supervisor says -------------------------------------------------------------------------------------
 
     def _take_frames(self) -> None:
-        for frame in self._link.read():
-            self._on[type(frame)](frame)
+        """Each reading ends behind a Fork frame. What comes together is forked together."""
+        orders: list[Order] = []
+        for _ in range(_READINGS):
+            frames = self._link.read()
+            for frame in frames:
+                if isinstance(frame, wire.Fork):
+                    orders.extend(self._order(frame))
+                    continue
+                self._fork(orders)
+                orders = []
+                self._on[type(frame)](frame)
+            if not frames:
+                break
+        self._fork(orders)
 
-    def _fork(self, order: wire.Fork) -> None:
-        fds = self._link.take_fds()
-        reason = self._deadman.why_no_fork(linux.boot_ns())
-        if reason is not None:
-            for fd in fds:
-                os.close(fd)
-            self._link.send(wire.StartFailed(order.run, reason, Cause.LOST_CLAIM.value))
-            return
-        try:
-            leader = self._try_fork(order, fds)
-        except OSError as error:
-            self._link.send(wire.StartFailed(order.run, str(error)))
-            return
-        stall_ns = None if order.stall_timeout_s is None else int(order.stall_timeout_s * S)
-        self._deadman.add(order.run, Limits(stall_ns, order.stall_by, order.memory_limit), leader.forked_at)
-        self._link.send_by(wire.Started(order.run, leader.pid), leader.forked_at + _STARTED_BY_NS)
-
-    def _try_fork(self, order: wire.Fork, fds: Sequence[int]) -> Leader:
-        """Raises OSError."""
-        handler = self._handlers.get(order.handler)
+    def _order(self, frame: wire.Fork) -> Iterator[Order]:
+        """Nothing, if no handler is there for it: then the supervisor is told."""
+        fds = ForkFds(*self._link.take_fds())
+        handler = self._handlers.get(frame.handler)
         if handler is not None:
-            return self._leaders.fork(order, fds, handler, self._slots, self._own_fds())
+            yield Order(frame, fds, handler)
+            return
         for fd in fds:
             os.close(fd)
-        raise OSError(f"this node has no handler called {order.handler!r}")
+        self._link.send(wire.StartFailed(frame.run, f"this node has no handler called {frame.handler!r}"))
+
+    def _fork(self, orders: Sequence[Order]) -> None:
+        if not orders:
+            return
+        forked = self._leaders.fork(orders, self._slots, self._own_fds(), self._deadman.why_no_fork)
+        for order, leader in zip(orders, forked, strict=True):
+            if isinstance(leader, wire.StartFailed):
+                self._link.send(leader)
+                continue
+            frame = order.frame
+            stall_ns = None if frame.stall_timeout_s is None else int(frame.stall_timeout_s * S)
+            self._deadman.add(frame.run, Limits(stall_ns, frame.stall_by, frame.memory_limit), leader.forked_at)
+            self._link.send_by(wire.Started(frame.run, leader.pid), leader.forked_at + _STARTED_BY_NS)
 
     def _own_fds(self) -> list[int]:
         return [self._link.fileno(), self._timer.fd, *self._wakeup_fds]
