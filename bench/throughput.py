@@ -70,7 +70,7 @@ async def all_gone(etcd: Etcd, layout: Layout, by: Node) -> None:
             return
         if by.process.poll() is not None:
             raise RuntimeError(f"the node ended:\n{by.log.read_text(errors='replace')}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
 
 
 async def submit_and_wait(endpoint: str, namespace: str, count: int, by: Node) -> float:
