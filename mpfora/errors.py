@@ -42,6 +42,15 @@ class TaskNotFound(MpforaError):
         self.task_id = task_id
 
 
+class AnsweredOtherwise(MpforaError):
+    """A command has reached the task, and its handler has left with another transition."""
+
+    def __init__(self, task_id: str, verb: str, state: str) -> None:
+        super().__init__(f"task {task_id!r}: its handler has answered {verb} with another transition: it is {state}")
+        self.task_id = task_id
+        self.state = state
+
+
 class UnreadableState(MpforaError):
     """What is kept of the task's state cannot be read, and a command would have it written over."""
 

@@ -21,6 +21,7 @@ from mpfora.client.submission import MAX_PROPS, NewTask
 from mpfora.client.waiting import Waiter
 from mpfora.embedded import acquire
 from mpfora.errors import (
+    AnsweredOtherwise,
     EtcdUnreachable,
     InvalidTask,
     MpforaError,
@@ -32,7 +33,7 @@ from mpfora.errors import (
     WaitTimeout,
 )
 from mpfora.keys import Layout, format_message, format_state
-from mpfora.kv import prefix_end
+from mpfora.kv import Delete, Put, Txn, prefix_end
 from mpfora.states import State, TaskError, TaskState
 
 COMPLETED = TaskState(State.COMPLETED, result={"found": 4}, attempt=1, cause="completed", node="n1", started=10.5)
@@ -453,6 +454,34 @@ async def test_a_command_that_nobody_carries_out(client: AsyncClient, endpoint: 
         await node.own("p1")
         with pytest.raises(NotCarriedOut, match="it is runnable, node n1 owns it"):
             await client.command_and_wait("p1", Message.pause(), timeout=0.1)
+
+
+async def test_a_handler_that_answers_with_another_transition_ends_the_wait(
+    client: AsyncClient, endpoint: str, namespace: str
+) -> None:
+    await client.submit("p1")
+    async with fake_node(endpoint, namespace, obeys=False) as node:
+        await node.own("p1")
+        waiting = asyncio.create_task(client.command_and_wait("p1", Message.pause(), timeout=20))
+        await there(client, client._layout.commands("p1"))
+        asleep = Put(client._layout.state("p1"), format_state(TaskState(State.SLEEPING, until=4e9)))
+        await node.etcd.txn(Txn((), (asleep, Delete(client._layout.commands("p1")))))
+        with pytest.raises(AnsweredOtherwise, match="answered pause with another transition: it is sleeping"):
+            await waiting
+
+
+async def test_a_go_node_takes_a_command_before_it_writes_the_state(
+    client: AsyncClient, endpoint: str, namespace: str
+) -> None:
+    await client.submit("p1")
+    await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.SLEEPING, until=4e9)))
+    async with fake_node(endpoint, namespace, obeys=False) as node:
+        await node.own("p1")
+        waiting = asyncio.create_task(client.command_and_wait("p1", Message.pause(), timeout=20))
+        await there(client, client._layout.commands("p1"))
+        await client._etcd.delete(client._layout.commands("p1"))
+        await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.PAUSED)))
+        assert (await waiting).state == "paused"
 
 
 async def test_a_command_that_comes_too_late(client: AsyncClient, endpoint: str, namespace: str) -> None:

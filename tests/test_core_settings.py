@@ -109,6 +109,18 @@ def test_it_needs_no_room_for_that() -> None:
     assert kinds(story.wins("due", TaskState())) == ["Fork"]
 
 
+def test_those_that_are_about_to_sleep_take_no_room_either() -> None:
+    story = story_of(max_tasks=1)
+    story.hold("busy")
+    later = not_before(story, 60)
+    wants = later.pop("wants")
+    new = [change for task_id in "ab" for change in (TaskPut(task_id), WantsPut(task_id, wants))]
+    assert story.put(*new) == [claims("a", "b")]
+    for task_id in "ab":
+        assert kinds(story.wins(task_id, **later)) == ["Keep"], "that of the other is not answered yet"
+    assert (story.settled("a"), story.settled("b"), story.holds()) == ([], [], ["busy", "a", "b"])
+
+
 def test_one_with_another_setting_that_cannot_be_meant_fails_at_once_where_there_is_no_room() -> None:
     story = story_of(max_tasks=1)
     story.hold("busy")

@@ -272,8 +272,8 @@ class AsyncClient:
 
     async def command_and_wait(self, task_id: str, message: Message, timeout: float = 30.0) -> TaskInfo:
         """Write a command, and wait until it is carried out: the task as it is then. A task that finishes ends the wait
-        too: look at the state. Raises what `command` does, and NotCarriedOut when `timeout` is up: the command
-        stays."""
+        too: look at the state. Raises what `command` does, AnsweredOtherwise if its handler leaves with another
+        transition, and NotCarriedOut when `timeout` is up: the command stays."""
         with self._errors(writes=True):
             revision = await self._commander.to_task(task_id, message)
             try:

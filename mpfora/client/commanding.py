@@ -9,7 +9,7 @@ from typing import Any
 
 from mpfora.client.submission import as_it_was, check_task_id
 from mpfora.client.waiting import Waiter, wait_change
-from mpfora.errors import MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound, UnreadableState
+from mpfora.errors import AnsweredOtherwise, MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound, UnreadableState
 from mpfora.keys import MARKER, Layout, format_message, format_node_command, parse_state
 from mpfora.kv import KV, Answer, Get, Put, Store, Txn, exists, prefix_end
 from mpfora.model import check_name
@@ -76,11 +76,26 @@ class Commander:
         raise TaskNotFound(task_id, _no_task(found.answers[0], message))
 
     async def wait_task(self, task_id: str, message: Message, revision: int) -> None:
-        """Until the command written at `revision` was taken, and the task is what it asks for."""
-        await wait_change(self._store, self._layout.commands(task_id), revision + 1)
+        """Until the command written at `revision` was taken, and the task is what it asks for. Raises
+        AnsweredOtherwise."""
+        change = await wait_change(self._store, self._layout.commands(task_id), revision + 1)
         if message.verb not in _STATES_AFTER:
             return
+        state = await self._written_at(task_id, change.mod_revision) if change.deleted else None
+        if state is not None and not carried_out(message, state):
+            raise AnsweredOtherwise(task_id, message.verb.value, state.state.value)
+        if state is not None:
+            return
         await Waiter(self._store, self._layout, [task_id], lambda state: carried_out(message, state)).run()
+
+    async def _written_at(self, task_id: str, revision: int) -> TaskState | None:
+        """The state that was written as the command was taken; None: that was not so, or is not the last one any more.
+        A Go node takes the command first."""
+        found = (await self._store.txn(Txn((), (Get(self._layout.state(task_id)),)))).answers[0]
+        try:
+            return parse_state(found.value) if isinstance(found, KV) and found.mod_revision == revision else None
+        except ValueError:
+            return None
 
     async def to_node(self, name: str, verb: str, parameters: Mapping[str, Any]) -> tuple[str, int]:
         """The command's key, and the revision at which it was written. Raises NodeNotFound."""

@@ -113,13 +113,14 @@ class Slot:
     def resting(self) -> bool:
         """It needs no process, and is not about to."""
         is_unfit = bool(self.hold or self.bad_props)
-        is_asleep = self.sleeps_first is not None or self.state.state in (State.SLEEPING, State.PAUSED)
-        return self.process is Process.NONE and (is_unfit or is_asleep) and not self._waking
+        is_asleep = self.sleeps_first is not None or self._coming_state in (State.SLEEPING, State.PAUSED)
+        return self.process is Process.NONE and (is_unfit or is_asleep)
 
     @property
-    def _waking(self) -> bool:
+    def _coming_state(self) -> State:
+        """That which is being written, if one is."""
         state = self.writing.update.state if isinstance(self.writing, do.Keep) else None
-        return state is not None and state.state is State.RUNNABLE
+        return (state or self.state).state
 
     @property
     def giving_back(self) -> bool:
