@@ -210,3 +210,12 @@ def test_a_save_under_way_is_made_again_under_the_next_claim(story: Adrift) -> N
     story.lose_lease()
     story.rejoin()
     assert story.wins("t") == [story.keep(checkpoint_json='{"n":1}')]
+
+
+def test_an_end_that_was_written_although_no_answer_came_leaves_nothing_behind_when_the_lease_is_gone(
+    story: Adrift,
+) -> None:
+    assert kinds(story.exits(RESULT_42)) == ["Finish"]
+    assert story.put(TaskGone("t"), OwnerGone("t", clean=True)) == []
+    assert kinds(story.tell(ev.LeaseGone())) == ["OpenSession"]
+    assert "t" not in story.core.holdings.slots, "it takes no room"

@@ -204,7 +204,9 @@ class Holdings:
     def claim_ended(self, slot: Slot) -> list[do.Command]:
         """The claim is no more, and perhaps nobody's: lost, unless what runs may outlive it."""
         has_something = slot.process is not Process.NONE or slot.outcome is not None
-        if self._settings.fences or slot.lost or not has_something:
+        # its end may have been written although no answer came
+        is_gone = self._mirror.revision >= slot.claim.fence and slot.task_id not in self._mirror.tasks
+        if self._settings.fences or slot.lost or not has_something or is_gone:
             return self.lose(slot)
         self._dirty[slot.task_id] = None
         if slot.adrift:
