@@ -180,7 +180,7 @@ def test_koalemos_says_what_nobody_runs_while_it_waits(environment: dict[str, st
         said = waiting.stderr.readline()
     waiting.kill()
     waiting.wait()
-    assert said.startswith("odd: not started: no live node with its handler has its labels gpu=yes"), said
+    assert said.startswith("waiting for odd: pending: no live node with its handler has its labels gpu=yes"), said
 
 
 def test_koalemos_refuses_what_cannot_be_meant(environment: dict[str, str]) -> None:

@@ -167,6 +167,16 @@ def test_lost_claim():
     assert run.cause == "lost_claim"
 
 
+def test_a_hang_and_too_much_memory_are_injected():
+    run = testing.run(saves_when_asked, steps=[testing.hang(when=0.1)])
+    assert run.cause == "stalled"
+    assert "in saves_when_asked" in run.stack
+    assert testing.run(patient, {"stall_timeout": "90s"}, steps=[testing.hang(when=0.1)]).error == (
+        "no sign of progress (no beat) for its stall_timeout of 90 s: killed"
+    )
+    assert testing.run(patient, steps=[testing.exceed_memory(when=0.1)]).cause == "memory_limit"
+
+
 def test_checkpoint_on_request():
     run = testing.run(saves_when_asked, steps=[testing.ask_checkpoint(when=0.05)])
     assert run.cause == "completed"

@@ -18,12 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mpfora import Client
-from mpfora.client import TaskInfo
+from mpfora.client import Standing, TaskInfo, told_together
 from mpfora.embedded import acquire
-from mpfora.errors import MpforaError, WaitTimeout
-
-#: after so long it is said what nobody runs, of so many tasks at most
-PATIENCE_S, TOLD = 5.0, 5
+from mpfora.errors import MpforaError
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -89,14 +86,13 @@ def report(task: TaskInfo) -> bool:
 
 
 def wait(ids: list[str], client: Client) -> list[TaskInfo]:
-    """Until all have finished. What no node has taken after a moment is said, with why."""
-    try:
-        return client.wait(ids, timeout=PATIENCE_S)
-    except WaitTimeout as error:
-        for task in map(client.task, error.pending[:TOLD]):
-            if task.state == "pending":
-                print(f"{task.id}: not started: {task.reason}", file=sys.stderr, flush=True)
-    return client.wait(ids)
+    """Until all have finished. Those that do not run are told, with why."""
+
+    def tell(held_up: list[Standing]) -> None:
+        for line in told_together(held_up):
+            print(f"waiting for {line}", file=sys.stderr, flush=True)
+
+    return client.wait(ids, on_held_up=tell)
 
 
 def main(options: argparse.Namespace, client: Client) -> int:

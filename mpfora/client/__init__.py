@@ -12,8 +12,20 @@ from mpfora.client.listing import NodeInfo as NodeInfo
 from mpfora.client.listing import TaskInfo as TaskInfo
 from mpfora.client.purging import Purged as Purged
 from mpfora.client.standing import Standing as Standing
+from mpfora.client.standing import told_together as told_together
 from mpfora.client.submission import NewTask as NewTask
 from mpfora.client.submission import Submitted as Submitted
 from mpfora.history import Run as Run
 
-__all__ = ["AsyncClient", "Client", "NewTask", "NodeInfo", "Purged", "Run", "Standing", "Submitted", "TaskInfo"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "NewTask",
+    "NodeInfo",
+    "Purged",
+    "Run",
+    "Standing",
+    "Submitted",
+    "TaskInfo",
+    "told_together",
+]

@@ -305,7 +305,9 @@ async def _cancelled(task: asyncio.Task[None] | None) -> None:
 
 
 def _not_carried_out(message: Message, task: TaskInfo, timeout_s: float) -> NotCarriedOut:
-    owner = f"node {task.node} owns it" if task.fence else "no node owns it: the next one that does will carry it out"
+    why = f" ({task.reason})" if task.reason else ""
+    nobody = f"no node owns it{why}: the next one that does will carry it out"
+    owner = f"node {task.node} owns it" if task.fence else nobody
     return NotCarriedOut(
         f"task {task.id!r}: {message.verb.value} not carried out within {timeout_s:g} s: it is {task.state}, {owner}"
     )

@@ -8,14 +8,25 @@
 
 `run` forks from a zygote as a node does, so that a handler that deadlocks, crashes or eats memory harms nobody, and
 ends with the cause that it would have on a node. `steps` do to it what a cluster may do: stop, pause, kill, ask for
-a checkpoint, take the claim away.
+a checkpoint, take the claim away, kill it as hung or for its memory.
 """
 
 from mpfora.handler_spec import HandlerSpecError
 from mpfora.outcome import Cause
 from mpfora.supervisor.zygote import HandlerImportError
 from mpfora.testing.bench import HandlerBench, TestRun, run
-from mpfora.testing.steps import Progress, Step, ask_checkpoint, beats, lose_claim, printed, saved, stop
+from mpfora.testing.steps import (
+    Progress,
+    Step,
+    ask_checkpoint,
+    beats,
+    exceed_memory,
+    hang,
+    lose_claim,
+    printed,
+    saved,
+    stop,
+)
 
 __all__ = [
     "Cause",
@@ -27,6 +38,8 @@ __all__ = [
     "TestRun",
     "ask_checkpoint",
     "beats",
+    "exceed_memory",
+    "hang",
     "lose_claim",
     "printed",
     "run",

@@ -215,6 +215,10 @@ class _Watched:
                 zygote.ask_checkpoint(self.number)
             case Deed.LOSE_CLAIM:
                 zygote.kill(self.number, Cause.LOST_CLAIM, dump=False)
+            case Deed.HANG:
+                zygote.kill(self.number, Cause.STALLED)
+            case Deed.EXCEED_MEMORY:
+                zygote.kill(self.number, Cause.MEMORY_LIMIT)
 
     def report(self) -> TestRun:
         outcome = self.ended.result()
@@ -247,7 +251,7 @@ def run(handler: str | Callable[..., Any], props: Mapping[str, Any] | None = Non
     """Run `handler` once with these props in a child process, and return what became of it.
 
     handler       "module:attribute", or a function or class at the top level of a module (of the test module, too)
-    steps         what is done to it: stop(), ask_checkpoint(), lose_claim(), each with `when`
+    steps         what is done to it: stop(), ask_checkpoint(), lose_claim(), hang(), exceed_memory(), with `when`
     task_id, checkpoint, attempt   what it finds in task.id, ctx.checkpoint, ctx.attempt
     stop_timeout, stall_timeout, stall_by, memory_limit   over what its props and its @handler declare
     timeout       seconds after which it is killed, and TimeoutError raised with its stacks (60)

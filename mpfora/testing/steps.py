@@ -34,6 +34,8 @@ class Deed(Enum):
     STOP = "stop"
     ASK_CHECKPOINT = "ask_checkpoint"
     LOSE_CLAIM = "lose_claim"
+    HANG = "hang"
+    EXCEED_MEMORY = "exceed_memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,17 @@ def ask_checkpoint(when: When = 0.0) -> Step:
 def lose_claim(when: When = 0.0) -> Step:
     """Kill it at once, as a node does with a task whose claim is lost."""
     return Step(Deed.LOSE_CLAIM, when)
+
+
+def hang(when: When = 0.0) -> Step:
+    """Kill it where it is, with a dump of its stacks, as a node does with one that gives no sign of life for its
+    stall_timeout."""
+    return Step(Deed.HANG, when)
+
+
+def exceed_memory(when: When = 0.0) -> Step:
+    """Kill it where it is, as a node does with one whose process tree is over its memory_limit."""
+    return Step(Deed.EXCEED_MEMORY, when)
 
 
 def beats(count: int) -> Callable[[Progress], bool]:
