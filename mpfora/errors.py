@@ -51,6 +51,15 @@ class AnsweredOtherwise(MpforaError):
         self.state = state
 
 
+class NotTaken(MpforaError):
+    """A task in this state takes no such command: nothing leads on from there by it."""
+
+    def __init__(self, task_id: str, verb: str, state: str) -> None:
+        super().__init__(f"task {task_id!r}: a {state} task takes no {verb}")
+        self.task_id = task_id
+        self.state = state
+
+
 class UnreadableState(MpforaError):
     """What is kept of the task's state cannot be read, and a command would have it written over."""
 

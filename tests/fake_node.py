@@ -11,7 +11,7 @@ from mpfora.etcd import Etcd
 from mpfora.keys import Layout, format_member, format_owner, format_progress, format_state
 from mpfora.kv import Delete, DeletePrefix, Put, Txn, absent, exists
 from mpfora.model import Member
-from mpfora.states import State, TaskState, next_state
+from mpfora.states import TaskState, next_state
 from mpfora.supervisor import changes as c
 from mpfora.supervisor.key_changes import parse_listing, parse_revision
 
@@ -91,7 +91,7 @@ class FakeNode:
 
     async def _obey(self, change: c.TaskCommandPut) -> None:
         state = self.states[change.task_id] = next_state(self.states[change.task_id], change.message)
-        if state.state is State.KILLED:
+        if state.terminal:
             await self.finish(change.task_id, state)
             return
         put = Put(self.layout.state(change.task_id), format_state(state))

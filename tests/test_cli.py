@@ -437,6 +437,16 @@ async def test_messages_are_waited_for(cli: Cli, endpoint: str, namespace: str) 
         assert "task 'p2': there is no such task" in await cli.fails(1, "pause", "p2")
 
 
+async def test_a_command_that_a_task_takes_in_one_state_alone(cli: Cli, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace) as node:
+        await cli.client.submit("p1")
+        await node.own("p1")
+        await cli.ok_here("pause", "p1")
+        assert await cli.fails(1, "complete", "p1") == "mpfora: task 'p1': a paused task takes no complete"
+        await cli.ok_here("run", "p1")
+        assert await cli.ok_here("complete", "p1") == "p1 completed\n"
+
+
 async def test_a_state_that_cannot_be_read_is_written_over_by_no_command(cli: Cli) -> None:
     layout, etcd = cli.client._layout, cli.client._etcd
     await cli.client.submit("p1")

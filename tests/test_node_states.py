@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from etcd_server import EtcdServer
+from etcd_server import EtcdServer, encoded
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
@@ -28,9 +28,9 @@ from node_handlers import RecordedRun, check_runs, runs
 from puppets import ERRORS, LEFT, ORDERS, give
 
 from mpfora import Message
-from mpfora.errors import TaskNotFound
+from mpfora.errors import NotTaken, TaskNotFound
 from mpfora.history import RUNS_KEPT, parse_history
-from mpfora.keys import parse_state
+from mpfora.keys import format_message, parse_state
 from mpfora.states import TaskState, Verb
 
 TASKS = ("a", "b", "c", "d", "e", "f")
@@ -137,6 +137,7 @@ class World:
         self.nodes[name] = self.site.start(
             "puppets:puppet", name=name, joined=joined, max_tasks=0, stop_timeout=0.7, lease_ttl=5, save_every=0.05,
             retry=[f"{field}={value}" for field, value in RETRY.items()],
+            balancer="none",  # a move for the balance comes when it likes, long after the node that it is for
         )  # fmt: skip
 
     def say(self, text: str) -> None:
@@ -174,10 +175,20 @@ class World:
 
     def command(self, task_id: str, verb: str) -> None:
         message = {"sleep": Message.sleep(time.time() + SLEEP_S), "doze": Message.sleep(time.time() + DOZE_S)}
+        told = message.get(verb) or Message(Verb(verb))
         try:
-            self.site.client.command(task_id, message.get(verb) or Message(Verb(verb)))
+            self.site.client.command(task_id, told)
         except TaskNotFound:
             self.say(f"  {task_id}: too late for {verb}")
+        except NotTaken:
+            self._command_as_go(task_id, told)
+
+    def _command_as_go(self, task_id: str, message: Message) -> None:
+        """Go's commander does not look at the state: the node has to."""
+        key, command = self.site.layout.task(task_id), self.site.layout.commands(task_id)
+        put = {"key": encoded(command.encode()), "value": encoded(format_message(message).encode())}
+        is_there = {"key": encoded(key.encode()), "target": "VERSION", "result": "GREATER", "version": "0"}
+        self.site.etcd.post("kv/txn", {"compare": [is_there], "success": [{"requestPut": put}]})
 
     def order(self, task_id: str, how: str) -> None:
         attempt = self.kept(task_id, self.site.content()).attempt + 1

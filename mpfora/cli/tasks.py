@@ -220,6 +220,7 @@ _MESSAGES = {
     Verb.PAUSE: "Stop the task and keep it stopped, until `mpfora run`.",
     Verb.RUN: "Let a paused or sleeping task run.",
     Verb.KILL: "End the task for ever, as killed.",
+    Verb.COMPLETE: "End the running task as completed.",
     Verb.CHECKPOINT: "Ask the running task to save what it would lose.",
     Verb.RELEASE: "Stop the task here; any node may claim it again.",
 }
@@ -268,7 +269,7 @@ def send(session: Session, task_id: str, message: Message, no_wait: bool, timeou
 
 
 def _as_asked(task: TaskInfo, message: Message) -> bool:
-    return message.verb is Verb.KILL and task.state == State.KILLED
+    return (message.verb, task.state) in ((Verb.KILL, State.KILLED), (Verb.COMPLETE, State.COMPLETED))
 
 
 COMMANDS = (

@@ -266,7 +266,8 @@ class AsyncClient:
 
     async def command(self, task_id: str, message: Message) -> None:
         """Write a command for a task; the last one wins. Its owner takes it, or the next one. Raises TaskNotFound,
-        and UnreadableState where it would write over a state that cannot be read."""
+        UnreadableState where it would write over a state that cannot be read, and NotTaken where the task's state takes
+        no such command."""
         with self._errors(writes=True):
             await self._commander.to_task(task_id, message)
 

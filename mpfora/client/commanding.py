@@ -9,11 +9,19 @@ from typing import Any
 
 from mpfora.client.submission import as_it_was, check_task_id
 from mpfora.client.waiting import Waiter, wait_change
-from mpfora.errors import AnsweredOtherwise, MpforaError, NodeNotFound, NotCarriedOut, TaskNotFound, UnreadableState
+from mpfora.errors import (
+    AnsweredOtherwise,
+    MpforaError,
+    NodeNotFound,
+    NotCarriedOut,
+    NotTaken,
+    TaskNotFound,
+    UnreadableState,
+)
 from mpfora.keys import MARKER, Layout, format_message, format_node_command, parse_state
 from mpfora.kv import KV, Answer, Get, Put, Store, Txn, exists, prefix_end
 from mpfora.model import check_name
-from mpfora.states import Message, State, TaskState, Verb
+from mpfora.states import TRANSITIONS, Message, State, TaskState, Verb
 
 #: what a task is once a command has been carried out; checkpoint and release leave its state as it is
 _STATES_AFTER = {
@@ -41,13 +49,17 @@ def _no_task(state: object, message: Message) -> str:
     return "there is no such task"
 
 
-def _check_readable(task_id: str, message: Message, key: str, state: Answer) -> None:
-    """Raises UnreadableState. A release writes no state."""
-    if isinstance(state, KV) and message.verb is not Verb.RELEASE:
-        try:
-            parse_state(state.value)
-        except ValueError as error:
-            raise UnreadableState(task_id, message.verb.value, key, str(error)) from None
+def _check_takes(task_id: str, message: Message, key: str, state: Answer) -> None:
+    """Whether the task, as it is kept, takes this command, which its node would drop otherwise. A release of one whose
+    state cannot be read writes no state."""
+    try:
+        kept = parse_state(state.value) if isinstance(state, KV) else TaskState()
+    except ValueError as error:
+        if message.verb is Verb.RELEASE:
+            return
+        raise UnreadableState(task_id, message.verb.value, key, str(error)) from None
+    if (kept.state, message.verb) not in TRANSITIONS:
+        raise NotTaken(task_id, message.verb.value, kept.state.value)
 
 
 class Commander:
@@ -58,8 +70,8 @@ class Commander:
         self._layout = layout
 
     async def to_task(self, task_id: str, message: Message) -> int:
-        """The revision at which it was written. Raises TaskNotFound, which says so where the task has finished, and
-        UnreadableState."""
+        """The revision at which it was written. Raises TaskNotFound, which says so where the task has finished,
+        UnreadableState and NotTaken."""
         try:
             put = Put(self._layout.commands(check_task_id(task_id)), format_message(message))
         except ValueError as error:
@@ -68,7 +80,7 @@ class Commander:
         there, look = exists(self._layout.task(task_id)), (Get(key),)
         found = await self._store.txn(Txn((there,), look, look))
         while found.succeeded:
-            _check_readable(task_id, message, key, found.answers[0])
+            _check_takes(task_id, message, key, found.answers[0])
             result = await self._store.txn(Txn((there, as_it_was(key, found.answers[0])), (put,), look))
             if result.succeeded:
                 return result.revision
