@@ -5,6 +5,7 @@ Nothing of a node's own state is looked at here.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from mpfora.keys import Layout, parse_member, parse_owner, parse_state, parse_wants
@@ -81,6 +82,8 @@ class Books:
         self.members: dict[str, Member] = {}
         #: command key -> node
         self.node_commands: dict[str, str] = {}
+        #: node -> how often it told what its tasks cost
+        self.tells: Counter[str] = Counter()
         #: owner keys put, by nodes
         self.claims = 0
 
@@ -99,6 +102,8 @@ class Books:
                 self.task(parts[1]).state = None if event.deleted else parse_state(event.value)
             elif parts[0] == "nodes" and parts[-1] == "_metafora" and len(parts) == 3:
                 self._take_member(parts[1], event)
+            elif parts[0] == "resources" and not event.deleted:
+                self.tells[parts[1]] += 1
             elif parts[0] == "nodes" and len(parts) == 4 and parts[3] != "_metafora":
                 self._take_node_command(parts[1], event)
 

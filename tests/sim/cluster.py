@@ -33,6 +33,7 @@ class Cluster(Surroundings):
 
     def __init__(self, scenario: Scenario, trace: Callable[[str], None] | None = None) -> None:
         self.scenario = scenario
+        self.balancer = scenario.balancer
         self.rng = random.Random(scenario.seed ^ 0x5EED)
         self.world = World()
         self.etcd = FakeEtcd(self.world, random.Random(self.rng.random()), NAMESPACE)
@@ -44,6 +45,10 @@ class Cluster(Surroundings):
         self.machines = {plan.name: self._machine(plan.name) for plan in scenario.nodes}
         self.promises = Promises(self.world, scenario, self.machines, self.checks)
         self._acts = {plan.id: plan.acts for plan in scenario.tasks}
+        self._cores = {plan.id: plan.cores for plan in scenario.tasks}
+        #: (when, task) of each that a node began to move
+        self.moves: list[tuple[float, str]] = []
+        self._forked: dict[tuple[str, int], str] = {}
         self.is_healed = False
         #: tasks that nodes tried to claim
         self.attempts = 0
@@ -58,6 +63,9 @@ class Cluster(Surroundings):
         act = acts[min(max(attempt, 1), len(acts)) - 1]
         # once all is healed no handler may take its zygote down for ever
         return acts[-1] if self.is_healed and act.kind == "kill_zygote" else act
+
+    def cores_for(self, task: str) -> tuple[tuple[float, float], ...]:
+        return self._cores[task]
 
     def started(self, proc: Proc) -> None:
         self.note(f"{proc.machine}: {proc.task} starts, fence {proc.fence}, attempt {proc.attempt}, {proc.act.kind}")
@@ -91,10 +99,13 @@ class Cluster(Surroundings):
             for task_id, _ in command.claims:
                 self.checks.tried(node, task_id)
         elif isinstance(command, do.Fork):
+            self._forked[node, command.run] = command.task_id
             self.checks.ordered(command.task_id)
             self.promises.ordered(node, command)
         elif isinstance(command, do.AskStop):
             self.promises.asked(node, command)
+            if command.reason == "rebalance":
+                self.moves.append((self.world.now, self._forked[node, command.run]))
         if self._trace is not None:
             self.note(f"{node} -> {command}")
 

@@ -83,6 +83,7 @@ class Proc:
     twice: when the leader is dead, and when its tree is. on_save: (run, checkpoint). exit_code and signal as wait would
     tell them.
 
+    cores: how many it uses, and from when on
     outlives: it may go on when its claim has ended
     frozen: its machine stands still; thawed_at: when it went on; lapsed: its claim ended while it was frozen
     """
@@ -103,6 +104,7 @@ class Proc:
     on_exit: Callable[[Proc], None]
     on_save: Callable[[Proc, str], None]
     on_kill_zygote: Callable[[], None]
+    cores: tuple[tuple[float, float], ...] = ()
     started_at: float = 0.0
     said: Said | None = None
     exit_code: int | None = None
@@ -140,6 +142,22 @@ class Proc:
     def life(self) -> float:
         """Changes as long as it shows signs of life."""
         return self.age if self.act.hangs_s is None else min(self.age, self.act.hangs_s)
+
+    @property
+    def cpu_s(self) -> float:
+        """What it has used: nothing while it shows no sign of life."""
+        end = self.started_at + self.life
+        used = 0.0
+        for n, (at, cores) in enumerate(self.cores):
+            until = self.cores[n + 1][0] if n + 1 < len(self.cores) else end
+            used += cores * max(0.0, min(end, until) - max(self.started_at, at))
+        return used
+
+    @property
+    def cores_now(self) -> float:
+        if self.life < self.age:
+            return 0.0
+        return next((cores for at, cores in reversed(self.cores) if at <= self.world.now), 0.0)
 
     @property
     def memory(self) -> int:

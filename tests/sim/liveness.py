@@ -89,10 +89,15 @@ def _is_endless(proc: Proc) -> bool:
 
 def spread(cluster: Cluster) -> int | None:
     """The difference between the fullest node and the emptiest, where all are alike; None where they are not."""
+    if not are_alike(cluster):
+        return None
+    counts = [cluster.checks.books.owned(node.name) for node in cluster.scenario.nodes]
+    return max(counts) - min(counts)
+
+
+def are_alike(cluster: Cluster) -> bool:
+    """Whether every node is there, willing, and can do what any other can."""
     nodes, books = cluster.scenario.nodes, cluster.checks.books
     alike = len({(node.capacity, node.label, node.handlers) for node in nodes}) == 1
     willing = all(not (member.frozen or member.draining) for member in books.members.values())
-    if not alike or not willing or len(books.members) < len(nodes):
-        return None
-    counts = [books.owned(node.name) for node in nodes]
-    return max(counts) - min(counts)
+    return alike and willing and len(books.members) >= len(nodes)

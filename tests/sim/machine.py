@@ -17,7 +17,7 @@ from mpfora.kv import StoreError
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
 from mpfora.supervisor import will
-from mpfora.supervisor.balance import FairBalancer
+from mpfora.supervisor.balancers import make_balancer
 from mpfora.supervisor.coordinator import CoordinatorError
 from mpfora.supervisor.core import Core
 from mpfora.supervisor.effects import Effects
@@ -54,7 +54,13 @@ class SimCoordinator(StoreCoordinator):
 class Surroundings(Spy):
     """What a machine asks of the rest of the simulation, and tells it: see checkers.py and runner.py."""
 
+    #: of all nodes, by name
+    balancer: str
+
     def act_for(self, task: str, attempt: int) -> Act:
+        raise NotImplementedError
+
+    def cores_for(self, task: str) -> tuple[tuple[float, float], ...]:
         raise NotImplementedError
 
     def command(self, node: str, command: do.Command) -> None: ...
@@ -81,9 +87,9 @@ class Supervisor:
         self._coordinator = SimCoordinator(self._store, settings.namespace)
         self._zygote = ZygoteEnd(self.host, machine, settings.handlers, self.put)
         self._effects = Effects(self._coordinator, self._zygote)  # type: ignore[arg-type]
-        self.core = Core(
-            settings, FairBalancer(), host=machine.name, pid=number, created="", rng=random.Random(machine.rng.random())
-        )
+        rng = random.Random(machine.rng.random())
+        balancer = make_balancer(machine.around.balancer)
+        self.core = Core(settings, balancer, host=machine.name, pid=number, created="", rng=rng)
         self.host.enter(self.put, ev.Tick())
 
     def put(self, event: ev.Event) -> None:
@@ -359,7 +365,7 @@ class Machine:
         return Proc(
             self.world, self.later, self.around, self.name, order.task, order.run, order.fence, order.attempt, act,
             order.stall_timeout_s, order.memory_limit, not self.settings.fences, self.wall_s, on_exit, on_save,
-            on_kill_zygote,
+            on_kill_zygote, self.around.cores_for(order.task),
         )  # fmt: skip
 
     def execute_will(self, argv: tuple[list[str], str] | None) -> None:

@@ -19,10 +19,12 @@ from mpfora.supervisor import (
     holdings,
     ledger,
     lifecycle,
+    meter,
     store_coordinator,
     transactions,
     upkeep,
 )
+from mpfora.supervisor.balance import CostBalancer, FairBalancer
 from mpfora.supervisor.commands import Release
 from mpfora.supervisor.coordinator import Lost, Update
 from mpfora.supervisor.events import Renewed
@@ -287,6 +289,16 @@ def kill_may_be_refused() -> list[Patch]:
 
 #: name -> (the fault, the kinds of violation of which one at least must be told, the kind of life, or the probe, that
 #: shows it)
+def costs_do_not_count() -> list[Patch]:
+    """`cost` moves as `fair` does."""
+    return [(CostBalancer, "_moves", FairBalancer.__dict__["_moves"])]
+
+
+def always_news() -> list[Patch]:
+    """Nodes tell at every look what their tasks cost."""
+    return [(meter, "TELL_S", 1.0), (meter, "_is_news", lambda told, usage, costs: True)]
+
+
 FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
     fault.__name__: (fault, kinds, profile)
     for fault, kinds, profile in (
@@ -313,6 +325,8 @@ FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
         (every_look_is_life, ("outstays its limits",), "network"),
         (memory_unwatched, ("outstays its limits",), "network"),
         (asked_and_not_killed, ("outstays its limits",), "network"),
+        (costs_do_not_count, ("not balanced",), "costs"),
+        (always_news, ("told too often",), "costs"),
         (kill_may_be_refused, ("does not settle",), "a kill is answered with a pause"),
     )
 }

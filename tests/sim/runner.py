@@ -16,7 +16,7 @@ from mpfora.kv import Put, Txn
 from mpfora.supervisor import effects, key_changes, namespace_watch, store_coordinator, will
 from mpfora.supervisor.changes import Changes
 
-from . import liveness
+from . import costs, liveness
 from .clock import Host, Shim
 from .cluster import Cluster
 from .scenario import Scenario, draw
@@ -84,7 +84,10 @@ def _judge(cluster: Cluster) -> Verdict:
     if not checks.violations:
         _check_stillness(cluster)
     if not checks.violations:
-        _check_balance(cluster)
+        if scenario.balancer == "cost":
+            costs.watch(cluster, lambda end: _run_until(cluster, end))
+        else:
+            _check_balance(cluster)
     for lost in liveness.lost_tasks(cluster):
         checks.say("a task is lost", lost)
     verdict.violations = checks.violations

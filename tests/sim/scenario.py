@@ -18,6 +18,8 @@ from .network import Weather
 #: what befalls a cluster, by the kind of life it has
 PROFILES: Mapping[str, tuple[str, ...]] = {
     "calm": (),
+    # nodes alike, and tasks that go on for ever and cost this and that
+    "costs": (),
     "network": ("cut", "cut_out", "cut_back", "leader", "compact", "storm", "lag"),
     "processes": (
         "kill_supervisor", "stop_supervisor", "kill_zygote", "stop_zygote", "power_off", "shut_down", "hurry",
@@ -42,6 +44,7 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 _WEIGHTS = {
     "calm": 2, "network": 4, "processes": 5, "pause": 3, "lag": 1, "outage": 4, "store": 2, "lease": 3, "all": 6,
+    "costs": 1,
 }  # fmt: skip
 
 #: where leases are to end within a life
@@ -59,6 +62,9 @@ DRIFTS = (0.0, 0.0, 0.001, -0.001, 0.5, -0.5, 1.0, -1.0)
 #: of the margin, what it takes to kill a tree
 KILLING_S = 0.25
 _LABELS = ("", "", "", "a", "b")
+#: so many lives are balanced by what tasks cost; how many cores these use
+COST_LIVES = 0.05
+_CORES = (0.0, 0.0, 0.01, 0.1, 0.5, 1.0, 1.0, 2.0)
 _TASK_VERBS = (
     "pause", "run", "kill", "release", "checkpoint", "sleep", "complete", "delete", "garbage", "pause", "run",
 )  # fmt: skip
@@ -109,7 +115,7 @@ NOTHING = Asks()
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
     """acts: what its first, second ... run does; the last one holds for all further ones. props: instead of what it
-    asks, as they stand in the store."""
+    asks, as they stand in the store. cores: how many its process uses, and from when on in the world's time."""
 
     id: str
     at: float
@@ -118,6 +124,7 @@ class TaskPlan:
     label: str = ""
     props: str | None = None
     asks: Asks = NOTHING
+    cores: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """All that was drawn. safety_s: how long faults go on."""
+    """All that was drawn. safety_s: how long faults go on. balancer: of all nodes, by name."""
 
     seed: int
     profile: str
@@ -157,9 +164,13 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     reader: bool = False
     unfreezes: bool = True
+    balancer: str = "fair"
 
     def __str__(self) -> str:
-        head = ("seed", "profile", "ttl_s", "stop_timeout_s", "grace_s", "retry", "safety_s", "weather", "reader")
+        head = (
+            "seed", "profile", "ttl_s", "stop_timeout_s", "grace_s", "retry", "safety_s", "weather", "reader",
+            "balancer",
+        )  # fmt: skip
         lines = [f"  {name} = {getattr(self, name)}" for name in head]
         for rows in (self.nodes, self.tasks, self.commands, self.faults):
             lines += [f"  {row}" for row in rows]
@@ -180,7 +191,7 @@ class Drawer:
     def draw(self) -> Scenario:
         rng = self.rng
         profile = self.profile or rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-        ttl_s = rng.choice(_TTLS.get(profile, (3.0, 3.0, 5.0, 10.0, 15.0)))
+        ttl_s = rng.choice((15.0,) if profile == "costs" else _TTLS.get(profile, (3.0, 3.0, 5.0, 10.0, 15.0)))
         stop_timeout_s = rng.choice((2.0, 5.0, 5.0) if profile == "lease" else (0.5, 2.0, 5.0))
         safety_s = rng.uniform(8.0, 25.0)
         nodes = self._nodes(profile, ttl_s)
@@ -199,7 +210,7 @@ class Drawer:
             weather=self._weather(profile),
             nodes=nodes,
             tasks=tasks,
-            commands=self._commands(nodes, tasks, safety_s) if profile != "calm" else (),
+            commands=self._commands(nodes, tasks, safety_s) if PROFILES[profile] else (),
             faults=self._faults(profile, nodes, safety_s, ttl_s),
             reader=rng.random() < 0.1,
             unfreezes=rng.random() < 0.8,
@@ -210,9 +221,9 @@ class Drawer:
         drifts = profile == "lease" or (profile != "calm" and rng.random() < 0.3)
         outlive = profile == "outage" or (profile in ("network", "all") and rng.random() < 0.1)
         outliving = (True,) if rng.random() < 0.7 else (True, False)
-        count = rng.choice((1, 2, 2, 3, 3, 4, 5, 6))
-        alike = rng.random() < 0.5
-        capacity = rng.choice((0, 1, 2, 3, 5, 8))
+        count = rng.choice((2, 2, 3, 4) if profile == "costs" else (1, 2, 2, 3, 3, 4, 5, 6))
+        alike = rng.random() < 0.5 or profile == "costs"
+        capacity = rng.choice((0, 8) if profile == "costs" else (0, 1, 2, 3, 5, 8))
         plans = []
         for index in range(count):
             if not alike:
@@ -229,7 +240,8 @@ class Drawer:
         self, nodes: tuple[NodePlan, ...], safety_s: float, stop_timeout_s: float, profile: str
     ) -> tuple[TaskPlan, ...]:
         rng = self.rng
-        count = min(rng.choice((1, 2, 3, 5, 8, 12, 20, 40)), 1 + 8 * len(nodes))
+        counts = (8, 12, 20, 40) if profile == "costs" else (1, 2, 3, 5, 8, 12, 20, 40)
+        count = min(rng.choice(counts), 1 + 8 * len(nodes))
         bursts = [rng.uniform(0, 0.7 * safety_s) for _ in range(3)]
         rich = any(len(node.handlers) > 1 for node in nodes)
         plans = []
@@ -239,7 +251,7 @@ class Drawer:
             handler = rng.choice((None, "work", "other")) if rich else None
             label = rng.choice(_LABELS) if any(node.label for node in nodes) else ""
             props = rng.choice(("{no json", "[1]", "null")) if rng.random() < 0.02 else None
-            may_ask = profile != "calm" and props is None
+            may_ask = bool(PROFILES[profile]) and props is None
             asks = self._asks(at, safety_s) if may_ask and rng.random() < 0.3 else NOTHING
             plans.append(TaskPlan(f"t{index}", at, acts, handler, label, props, asks))
         return tuple(plans)
@@ -262,6 +274,8 @@ class Drawer:
             return (replace(draw_act(rng, "forever", stop_timeout_s=stop_timeout_s), leave_s=None),)
         if profile in _LEASES_END and rng.random() < 0.6:
             return (draw_act(rng, "forever", stop_timeout_s=stop_timeout_s),)
+        if profile == "costs":
+            return (Act("forever", leave_s=rng.choice((0.01, 0.2, None))),)
         if profile == "calm":
             kinds = [rng.choice(("result", "forever"))]
         else:
@@ -278,7 +292,7 @@ class Drawer:
         rng = self.rng
         if profile in ("pause", "outage"):
             return Weather(delay_s=rng.choice((0.001, 0.05)), slow=rng.choice((0.0, 0.5)), slow_s=2.0)
-        if profile in ("calm", "processes", "store", "lag"):
+        if not PROFILES[profile] or profile in ("processes", "store", "lag"):
             return Weather(lag_s=rng.choice((0.001, 0.02, 0.1)))
         if profile == "lease":
             return Weather(slow=rng.choice((0.0, 0.5)), slow_s=3.0)
@@ -331,7 +345,22 @@ def most_drift(ttl_s: float) -> float:
 
 def draw(seed: int, profile: str | None = None) -> Scenario:
     """profile: one of PROFILES; None: drawn too."""
-    return Drawer(seed, profile).draw()
+    return with_costs(Drawer(seed, profile).draw())
+
+
+def with_costs(scenario: Scenario) -> Scenario:
+    """The same life, but for some: then its nodes balance by what tasks cost. Drawn apart from the rest."""
+    rng = random.Random(scenario.seed ^ 0xC057)
+    if rng.random() >= COST_LIVES and scenario.profile != "costs":
+        return scenario
+    change = rng.random() < 0.5
+    tasks = []
+    for task in scenario.tasks:
+        cores = [(0.0, rng.choice(_CORES))]
+        if change and rng.random() < 0.3:
+            cores.append((scenario.safety_s + rng.uniform(20.0, 80.0), rng.choice(_CORES)))
+        tasks.append(replace(task, cores=tuple(cores)))
+    return replace(scenario, tasks=tuple(tasks), balancer="cost")
 
 
 #: verbs of the task commands, by the names that CommandPlan uses

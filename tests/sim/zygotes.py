@@ -17,6 +17,7 @@ from mpfora.outcome import Cause, Death, classify
 from mpfora.states import Message
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.commands import RunLimits
+from mpfora.supervisor.runs import RunUsage
 from mpfora.supervisor.zygote import ZygoteStartError
 
 from .clock import Future, Host
@@ -313,8 +314,12 @@ class ZygoteEnd:
     def progress(self, run: int) -> None:
         return None
 
-    def usage(self, run: int) -> None:
-        return None
+    def usage(self, run: int) -> RunUsage | None:
+        """As looked at just now."""
+        proc = self._process.all.get(run) if self._process is not None else None
+        if proc is None or proc.leader_dead:
+            return None
+        return RunUsage(proc.cpu_s, proc.memory, 1, self._host.boot_s)
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
