@@ -14,7 +14,7 @@ from mpfora.client.purging import Which
 from mpfora.client.submission import NewTask
 from mpfora.errors import InvalidTask, MpforaError, TaskExists
 from mpfora.keys import format_state
-from mpfora.kv import prefix_end
+from mpfora.kv import Txn, TxnResult, prefix_end
 from mpfora.states import State, TaskError, TaskState
 
 DAY = 86400.0
@@ -152,6 +152,36 @@ async def test_many_are_replaced_each_by_itself(client: AsyncClient) -> None:
 async def test_deleting_leaves_no_history(client: AsyncClient) -> None:
     await finished(client, "p1")
     await client.delete("p1")
+    assert await keys_of(client) == []
+
+
+# -- delete -----------------------------------------------------------------------------------------------------------
+
+
+async def test_delete_leaves_nothing_of_a_finished_one(client: AsyncClient) -> None:
+    await finished(client, "p1", State.KILLED)
+    assert "finished/001800000000/p1" in await keys_of(client)
+    await client.delete("p1")
+    assert await keys_of(client) == []
+
+
+async def test_delete_leaves_nothing_of_one_that_finishes_meanwhile(client: AsyncClient) -> None:
+    await client.submit("p1")
+    txn, numbers = client._etcd.txn, itertools.count(1)
+
+    async def meddling(asked: Txn) -> TxnResult:
+        match next(numbers):
+            case 2:
+                await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.PAUSED)))
+            case 3:
+                await client._etcd.delete(client._layout.task("p1"))
+                await finished(client, "p1", State.KILLED)
+        return await txn(asked)
+
+    await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.SLEEPING, until=NOW)))
+    client._etcd.txn = meddling  # type: ignore[assignment,method-assign]
+    await client.delete("p1")
+    assert next(numbers) > 4
     assert await keys_of(client) == []
 
 
