@@ -37,8 +37,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from mpfora.config import Settings  # noqa: E402
 from mpfora.linux import boot_ns  # noqa: E402
 from tests.faults.checker import check  # noqa: E402
-from tests.faults.evidence import Evidence, How, Life, S, read_lives  # noqa: E402
-from tests.faults.failover import Failover, Trace  # noqa: E402
+from tests.faults.evidence import Evidence, How, Life, S, by_task, read_lives  # noqa: E402
+from tests.faults.failover import Failover  # noqa: E402
 from tests.faults.nemesis import Fault  # noqa: E402
 from tests.faults.report import percentile  # noqa: E402
 from tests.faults.scene import TTL_S, Host, Scene, send  # noqa: E402
@@ -193,7 +193,16 @@ def one_round(scene: Scene, lines: Lines, host: Host, name: str, figures: Figure
     case.blow(scene, host)
 
     def failovers() -> list[Failover]:
-        return Trace(Evidence(lines.lives(), observer.gone[seen:], observer.claims), [fault]).of(fault)
+        """Of those tasks that run again."""
+        runs = by_task(lines.lives())
+        found = []
+        for task, before in hit.items():
+            dead, *later = (one for one in runs[task] if one.first >= before.first)
+            gone = next((one for one in observer.gone[seen:] if (one.task, one.fence) == (task, dead.fence)), None)
+            if later:
+                claims = [one for one in observer.claims if one.task == task and dead.fence < one.fence]
+                found.append(Failover(fault, dead, gone, tuple(claims), later[0], ()))
+        return found
 
     until(lambda: len(failovers()) == len(hit), f"the {len(hit)} tasks of {host.name} run again")
     figures.rounds += 1
