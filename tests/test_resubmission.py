@@ -165,23 +165,27 @@ async def test_delete_leaves_nothing_of_a_finished_one(client: AsyncClient) -> N
     assert await keys_of(client) == []
 
 
-async def test_delete_leaves_nothing_of_one_that_finishes_meanwhile(client: AsyncClient) -> None:
+async def test_delete_leaves_nothing_of_one_that_finishes_meanwhile(
+    client: AsyncClient, etcd: EtcdServer, namespace: str
+) -> None:
     await client.submit("p1")
+    await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.SLEEPING, until=NOW)))
     txn, numbers = client._etcd.txn, itertools.count(1)
 
-    async def meddling(asked: Txn) -> TxnResult:
-        match next(numbers):
-            case 2:
-                await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.PAUSED)))
-            case 3:
-                await client._etcd.delete(client._layout.task("p1"))
-                await finished(client, "p1", State.KILLED)
-        return await txn(asked)
+    async with AsyncClient(etcd.endpoint, namespace) as other:
 
-    await client._etcd.put(client._layout.state("p1"), format_state(TaskState(State.SLEEPING, until=NOW)))
-    client._etcd.txn = meddling  # type: ignore[assignment,method-assign]
-    await client.delete("p1")
-    assert next(numbers) > 4
+        async def meddling(asked: Txn) -> TxnResult:
+            match next(numbers):
+                case 2:
+                    await other._etcd.put(other._layout.state("p1"), format_state(TaskState(State.PAUSED)))
+                case 3:
+                    await other._etcd.delete(other._layout.task("p1"))
+                    await finished(other, "p1", State.KILLED)
+            return await txn(asked)
+
+        client._etcd.txn = meddling  # type: ignore[assignment,method-assign]
+        await client.delete("p1")
+        assert next(numbers) == 5, "each change is seen"
     assert await keys_of(client) == []
 
 
