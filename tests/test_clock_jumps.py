@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import time
+from pathlib import Path
+
 import pytest
 from core_story import Story, kinds
 
+import mpfora
+from mpfora.linux import boot_ns
 from mpfora.states import State, TaskState
 from mpfora.supervisor import commands as do
 from mpfora.supervisor import events as ev
+from mpfora.supervisor import loop
 
 YEAR_S = 365 * 86_400.0
 
@@ -34,3 +41,23 @@ def test_a_sleeping_task_follows_the_wall_clock_when_that_is_set() -> None:
     story.hold("t", TaskState(State.SLEEPING, until=story.wall_s + 3600))
     story.wall_s += 3601
     assert kinds(story.wait(3700)) == ["Keep"]
+
+
+def test_the_wall_clock_is_read_where_people_s_times_are_made_and_nowhere_else() -> None:
+    """In what supervises and what runs tasks: by the loop, which hands both clocks to the core side by side, and for
+    the time at which a node was made. And the clock of deadlines is the kernel's boot clock."""
+    root = Path(mpfora.__file__).parent
+    wall = re.compile(r"\btime\.(?:time|time_ns|localtime|gmtime)\(|CLOCK_REALTIME|datetime\.(?:now|utcnow|today)\(")
+    found = {
+        str(path.relative_to(root)): len(wall.findall(path.read_text()))
+        for folder in ("supervisor", "child")
+        for path in sorted((root / folder).rglob("*.py"))
+    }
+    assert {name: count for name, count in found.items() if count} == {
+        "supervisor/consumer.py": 1,
+        "supervisor/loop.py": 1,
+    }
+    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    assert before <= boot_ns() <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    now = loop.now()
+    assert before <= now.boot_s * 1e9 <= time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 1000
