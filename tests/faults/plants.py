@@ -127,6 +127,7 @@ PLANTS = {
         "a renewal is counted from its answer",
         ("margin", "beyond lease"),
         in_supervisor=_counted_from_the_answer,
+        # the simulated cluster, whose clock has no noise, catches it: sim/planted.py, renewal_from_its_answer
         covered="a renewal waits for its answer no longer than the margin is",
     ),
     "orphan": Plant(
