@@ -256,6 +256,7 @@ def format_member(member: Member) -> str:
             **({"full": True} if member.full else {}),
             "labels": dict(member.labels),
             "handlers": list(member.handlers),
+            **({"balancer": member.balancer} if member.balancer else {}),
         }
     )
 
@@ -282,6 +283,7 @@ def parse_member(name: str, value: bytes | str) -> Member:
         full=_field(values, "full", bool, False, what),
         labels=_strings(values, "labels", what),
         handlers=tuple(handlers),
+        balancer=_field(values, "balancer", str, "", what),
     )
 
 

@@ -69,6 +69,7 @@ class Member:
     created  RFC 3339, when this process joined
     capacity the most tasks it runs at once; None: no limit
     full     its balancer takes no more for now, whatever the capacity; it keeps what it has
+    balancer by which it moves tasks, as Balancer.name has it; "": it does not tell
     """
 
     name: str
@@ -82,6 +83,7 @@ class Member:
     labels: Mapping[str, str] = field(default_factory=dict)
     handlers: tuple[str, ...] = ()
     full: bool = False
+    balancer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

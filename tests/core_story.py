@@ -176,6 +176,7 @@ class Story:
             weight=self.settings.weight or float(capacity or 1),
             handlers=tuple(self.handlers),
             labels=dict(self.settings.labels),
+            balancer=self.core.posture.balancer,
         )
         return replace(mine, **fields)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mpfora.client.listing import Picture, node_rows, read_picture
-from mpfora.client.outlook import planned_moves, with_shares
+from mpfora.client.outlook import deciding_alone, planned_moves, with_shares
 from mpfora.keys import Layout, format_member, format_owner, format_usage
 from mpfora.kv import KV
-from mpfora.model import Cost, Member, NodeUsage, Wants
+from mpfora.model import Claim, Cost, Member, NodeUsage, Wants
 from mpfora.supervisor import changes as ch
 from mpfora.supervisor.balance import CostBalancer, FairBalancer, NodeLoad, OwnTask, View
 from mpfora.supervisor.designations import Designations
@@ -259,9 +259,12 @@ def test_a_task_that_is_gone_costs_nothing_and_a_reset_forgets_all() -> None:
 # -- seen from outside ------------------------------------------------------------------------------------------------
 
 
-def picture(*usages: tuple[str, NodeUsage]) -> Picture:
+def picture(*usages: tuple[str, NodeUsage], balancers: tuple[str, str] = ("cost", "cost")) -> Picture:
     layout = Layout("ns")
-    kvs = [KV(layout.member(n), format_member(Member(n, handlers=("work",))).encode(), 1, 1, 1, 1) for n in "ab"]
+    members = [
+        Member(name, handlers=("work",), balancer=balancer) for name, balancer in zip("ab", balancers, strict=True)
+    ]
+    kvs = [KV(layout.member(member.name), format_member(member).encode(), 1, 1, 1, 1) for member in members]
     for number, task_id in enumerate(("hot1", "hot2", "t1", "t2"), 2):
         kvs.append(KV(layout.task(task_id), b"", 1, 1, 1, 0))
         kvs.append(KV(layout.owner(task_id), format_owner("a").encode(), number, number, 1, 1))
@@ -276,14 +279,64 @@ def test_a_dry_run_is_by_cost_where_nodes_say_what_tasks_cost() -> None:
     assert (move.source, move.target, move.count) == ("a", "b", 1)
     assert move.task in ("hot1", "hot2")
     assert "what a has costs 4.0; what b has costs 0.0" in move.why
-    assert {node.name: node.cost for node in with_shares(node_rows(seen), seen)} == {"a": 4.0, "b": 0.0}
+    rows = with_shares(node_rows(seen), seen)
+    assert [(node.name, node.cost, node.cost_share, node.share) for node in rows] == [
+        ("a", 4.0, 2.0, None),
+        ("b", 0.0, 2.0, None),
+    ]
 
 
-def test_a_dry_run_is_that_of_fair_where_nobody_measures() -> None:
-    seen = picture()
+@pytest.mark.parametrize("usages", [(), (("a", NodeUsage()), ("b", NodeUsage()))])
+def test_before_anything_is_measured_cost_is_fair(usages: tuple[tuple[str, NodeUsage], ...]) -> None:
+    seen = picture(*usages)
     (move,) = planned_moves(seen)
     assert (move.source, move.target, move.count, move.task) == ("a", "b", 2, None)
-    assert [node.cost for node in with_shares(node_rows(seen), seen)] == [None, None]
+    assert [(node.share, node.cost) for node in with_shares(node_rows(seen), seen)] == [(2, None), (2, None)]
+
+
+def test_what_would_move_is_told_by_the_balancer_of_the_node_that_would_give_it() -> None:
+    hot = ("a", NodeUsage({"hot1": Cost(1000, 50), "hot2": Cost(1000, 50)}, {"": (2, Cost(0, 50))}))
+    fair = picture(hot, balancers=("fair", "cost"))
+    assert [(move.count, move.task) for move in planned_moves(fair)] == [(2, None)]
+    assert [node.share for node in with_shares(node_rows(fair), fair)] == [2, None]
+    assert planned_moves(picture(hot, balancers=("mine:ByData", "cost"))) == []
+    assert deciding_alone(node_rows(picture(balancers=("mine:ByData", "cost"))))[0].name == "a"
+
+
+def test_a_dry_run_is_what_nodes_then_do() -> None:
+    cluster = skewed()
+    moved: list[tuple[str, str | None]] = []
+    release = cluster.release
+
+    def noted(claim: Claim, to: str | None, cost: Cost | None, *, for_balance: bool) -> bool:
+        if for_balance:
+            moved.append((claim.task_id, to))
+        return release(claim, to, cost, for_balance=for_balance)
+
+    cluster.release = noted  # type: ignore[method-assign]
+    hot = {task_id for task_id, cpu in cluster.cpu.items() if cpu == 1.0}
+    while not hot <= told(cluster):
+        cluster.run(0.2)
+        assert not moved
+    would = {(move.task, move.target) for move in planned_moves(seen_from_outside(cluster))}
+    cluster.run(60)
+    assert set(moved) == would
+    assert len(would) == 5
+
+
+def told(cluster: Cluster) -> set[str]:
+    return {task_id for usage in cluster.usages.values() for task_id in usage.tasks}
+
+
+def seen_from_outside(cluster: Cluster) -> Picture:
+    layout, kvs = Layout("ns"), []
+    for member in cluster.members.values():
+        kvs.append(KV(layout.member(member.name), format_member(member).encode(), 1, 1, 1, 1))
+    for task_id, (node, fence) in cluster.owners.items():
+        kvs.append(KV(layout.task(task_id), b"", 1, 1, 1, 0))
+        kvs.append(KV(layout.owner(task_id), format_owner(node).encode(), fence, fence, 1, 1))
+    kvs += [KV(layout.usage(node), format_usage(usage).encode(), 9, 9, 1, 1) for node, usage in cluster.usages.items()]
+    return read_picture(layout, kvs)
 
 
 # -- in a played cluster ----------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ TASK_FIELDS = [
 ]  # fmt: skip
 NODE_FIELDS = [
     "name", "host", "pid", "tasks", "capacity", "frozen", "draining", "labels", "started", "handlers", "share", "why",
-    "cost", "counts",
+    "cost", "cost_share", "balancer", "counts",
 ]  # fmt: skip
 
 
@@ -509,6 +509,39 @@ async def test_balance_says_what_would_move_and_why(cli: Cli, endpoint: str, nam
         await cli.ok_here("balance")
         await asyncio.wait_for(n1.commanded.wait(), 20)
         assert [verb for verb, _ in n1.commands] == ["balance"]
+
+
+async def test_what_a_balancer_of_one_s_own_would_move_is_not_guessed(cli: Cli, endpoint: str, namespace: str) -> None:
+    async with (
+        fake_node(endpoint, namespace, handlers=("h",), balancer="resource") as n1,
+        fake_node(endpoint, namespace, "n2", handlers=("h",), balancer="fair"),
+    ):
+        for task_id in ("a", "b", "c"):
+            await cli.client.submit(task_id, handler="h")
+            await n1.own(task_id)
+        ended = await cli("balance", "--dry-run")
+        assert (ended.code, ended.out) == (0, "nothing would move\n")
+        assert ended.err == "what n1 would move only its balancer knows: resource\n"
+        rows = parsed(await cli.ok_here("nodes", "--json"))
+        assert [(row["balancer"], row["share"]) for row in rows] == [("resource", None), ("fair", 1)]
+        assert "BALANCER" in await cli.ok_here("nodes")
+
+
+async def test_one_node(cli: Cli, endpoint: str, namespace: str) -> None:
+    async with fake_node(endpoint, namespace, handlers=("h",), labels={"zone": "a"}, capacity=4, balancer="fair"):
+        (row,) = parsed(await cli.ok_here("node", "n1", "--json"))
+        assert list(row) == NODE_FIELDS
+        assert [row] == parsed(await cli.ok_here("nodes", "--json"))
+        lines = dict(re.split(r": +", line, maxsplit=1) for line in (await cli.ok_here("node", "n1")).splitlines())
+        assert lines["name"] == "n1"
+        assert (lines["capacity"], lines["status"], lines["balancer"], lines["labels"]) == (
+            "4",
+            "live",
+            "fair",
+            "zone=a",
+        )
+        assert "node 'n9': no such node is live (there are: n1)" in await cli.fails(1, "node", "n9")
+        assert "--json is for the node's record" in await cli.fails(2, "node", "n1", "freeze", "--json")
 
 
 async def test_node_actions(cli: Cli, endpoint: str, namespace: str) -> None:

@@ -150,16 +150,22 @@ def _run_cells(run: Run) -> tuple[str, ...]:
 
 
 def print_nodes(nodes: Sequence[NodeInfo]) -> None:
-    """With what their tasks cost, where nodes measure that."""
-    header: tuple[str, ...] = (
-        "NAME", "HOST", "PID", "TASKS", "SHARE", "CAPACITY", "STATUS", "STARTED", "LABELS", "HANDLERS",
-    )  # fmt: skip
+    """With what their tasks cost and should, where nodes measure that, and with their balancers, where these are not
+    all `fair`."""
+    columns = _NODE_COLUMNS
+    if all(node.cost is None for node in nodes):
+        columns = [name for name in columns if not name.startswith("COST")]
+    if all(node.balancer in ("", "fair") for node in nodes):
+        columns = [name for name in columns if name != "BALANCER"]
     rows = [_node_cells(node) for node in nodes]
-    if any(node.cost is not None for node in nodes):
-        costs = ["" if node.cost is None else f"{node.cost:.2f}" for node in nodes]
-        header = (*header[:5], "COST", *header[5:])
-        rows = [(*row[:5], cost, *row[5:]) for row, cost in zip(rows, costs, strict=True)]
-    _print_table(header, rows)
+    _print_table(columns, [tuple(row[name] for name in columns) for row in rows])
+
+
+def print_node(node: NodeInfo) -> None:
+    """All of one node, a field a line."""
+    for name, text in _node_cells(node).items():
+        if text:
+            _print_field(name.lower(), text)
 
 
 def print_counts(nodes: Sequence[NodeInfo]) -> None:
@@ -169,15 +175,28 @@ def print_counts(nodes: Sequence[NodeInfo]) -> None:
     _print_table(header, [(node.name, *(str((node.counts or {}).get(name, "")) for name in names)) for node in nodes])
 
 
-def _node_cells(node: NodeInfo) -> tuple[str, ...]:
-    share = "" if node.share is None else str(node.share)
-    capacity = "" if node.capacity is None else str(node.capacity)
-    labels = ",".join(f"{name}={value}" for name, value in sorted(node.labels.items()))
-    pid = str(node.pid) if node.pid else ""
-    return (
-        node.name, node.host, pid, str(node.tasks), share, capacity, node.why or "live", node.started, labels,
-        ",".join(node.handlers),
-    )  # fmt: skip
+_NODE_COLUMNS = [
+    "NAME", "HOST", "PID", "TASKS", "SHARE", "COST", "COST SHARE", "CAPACITY", "STATUS", "BALANCER", "STARTED",
+    "LABELS", "HANDLERS",
+]  # fmt: skip
+
+
+def _node_cells(node: NodeInfo) -> dict[str, str]:
+    return {
+        "NAME": node.name,
+        "HOST": node.host,
+        "PID": str(node.pid) if node.pid else "",
+        "TASKS": str(node.tasks),
+        "SHARE": "" if node.share is None else str(node.share),
+        "COST": "" if node.cost is None else f"{node.cost:.2f}",
+        "COST SHARE": "" if node.cost_share is None else f"{node.cost_share:.2f}",
+        "CAPACITY": "" if node.capacity is None else str(node.capacity),
+        "STATUS": node.why or "live",
+        "BALANCER": node.balancer,
+        "STARTED": node.started,
+        "LABELS": ",".join(f"{name}={value}" for name, value in sorted(node.labels.items())),
+        "HANDLERS": ",".join(node.handlers),
+    }
 
 
 def _print_table(

@@ -103,8 +103,12 @@ class TaskInfo:
 class NodeInfo:
     """One live node. `started` is RFC 3339, as the node wrote it; capacity None: no limit; pid 0: it does not tell.
 
-    share   how many tasks it should hold beside the others; None: it takes part in no balance, and why says why not
-    cost    what its tasks that need a process cost, in average tasks; None: no node measures that (balancer `cost`)
+    why       why it takes no tasks; "": it does
+    balancer  by which it moves tasks; "": it does not tell
+    share     how many tasks it should hold beside the others; None: it takes no part in that, or has another balancer
+              than `fair` (`cost` is as that as long as nobody has measured anything)
+    cost      what its tasks that need a process cost, in average tasks; None: no node measures that (balancer `cost`)
+    cost_share  what they would if it were spread by weight; None: it takes no part in that
     counts  what it did for the balance since it started: "attempts", "won", "lost", "late", "was_missed", "moves",
             "suspects"; None: not asked, or not told"""
 
@@ -121,6 +125,8 @@ class NodeInfo:
     share: int | None = None
     why: str = ""
     cost: float | None = None
+    cost_share: float | None = None
+    balancer: str = ""
     counts: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -400,4 +406,5 @@ def _node_info(member: Member, tasks: int) -> NodeInfo:
         labels=member.labels,
         started=member.created,
         handlers=member.handlers,
+        balancer=member.balancer,
     )

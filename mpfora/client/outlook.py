@@ -1,8 +1,8 @@
 """What the balance would do, seen from outside: each node's share, and the moves that would follow. Pure.
 
-Made of a listing by the same functions as on the nodes: by those of `cost` where nodes publish what their tasks cost,
-else by those of `fair`. What only nodes know is not in it: whom they suspect, which task is the cheapest to move and
-which moved lately, and other balancers.
+Made of a listing by the same functions as on the nodes, for each by those of its balancer: of `fair`, or of `cost`.
+What only nodes know is not in it: whom they suspect, which task is the cheapest to move and which moved lately, and
+what other balancers decide.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from mpfora.client.listing import NodeInfo, Picture, TaskKeys
 from mpfora.keys import parse_owner, parse_wants
 from mpfora.model import Member
 from mpfora.states import State
+from mpfora.supervisor.balance import CostBalancer, FairBalancer
 from mpfora.supervisor.changes import (
     Change,
     Changes,
@@ -60,26 +61,56 @@ def not_live(member: Member) -> str:
 
 
 def with_shares(nodes: Sequence[NodeInfo], picture: Picture) -> list[NodeInfo]:
-    """Each node with the number of tasks that it should hold, and why it is not live."""
+    """Each node with what it should hold by its balancer, and why it is not live."""
     seats, groups = _seats(picture), _groups(picture)
     active, resting = shares(seats, groups), shares(seats, groups, resting=True)
     whole = {name: active[name] + resting[name] for name in active}
-    books = _books(picture) if picture.usages else None
+    why = {name: not_live(member) for name, member in picture.members.items()}
+    found = [
+        replace(node, share=whole.get(node.name) if _is_fair(picture, node.name) else None, why=why[node.name])
+        for node in nodes
+    ]
+    return _with_costs(found, seats, _books(picture)) if _is_measured(picture) else found
+
+
+def _with_costs(nodes: Sequence[NodeInfo], seats: Sequence[Seat], books: Designations) -> list[NodeInfo]:
+    weights = {seat.name: seat.weight for seat in seats}
+    cost = {node.name: books.points(node.name) / AVERAGE for node in nodes}
+    level = sum(cost[name] for name in weights) / max(1e-9, sum(weights.values()))
     return [
         replace(
             node,
-            share=whole.get(node.name),
-            why=not_live(picture.members[node.name]),
-            cost=None if books is None else round(books.points(node.name) / AVERAGE, 2),
+            cost=round(cost[node.name], 2),
+            cost_share=round(level * weights[node.name], 2) if node.name in weights else None,
         )
         for node in nodes
     ]
 
 
+def _is_fair(picture: Picture, node: str) -> bool:
+    """Whether a node goes by the number of tasks."""
+    balancer = picture.members[node].balancer
+    return balancer in ("", FairBalancer.name) or (balancer == CostBalancer.name and not _is_measured(picture))
+
+
+def _is_measured(picture: Picture) -> bool:
+    """Whether anybody has measured what any task costs."""
+    return any(usage.tasks or usage.others for usage in picture.usages.values())
+
+
 def planned_moves(picture: Picture) -> list[PlannedMove]:
-    """What would be moved if nodes were asked now, in the order of nodes."""
-    moves = _moves_by_cost(picture) if picture.usages else _fair_moves(picture)
+    """What would be moved if nodes were asked now, in the order of nodes; of nodes with other balancers than `fair` and
+    `cost` nobody else can tell."""
+    moves = [move for move in _fair_moves(picture) if _is_fair(picture, move.source)]
+    if _is_measured(picture):
+        balancers = {name: member.balancer for name, member in picture.members.items()}
+        moves += [move for move in _moves_by_cost(picture) if balancers[move.source] == CostBalancer.name]
     return sorted(moves, key=lambda move: (move.source, move.target))
+
+
+def deciding_alone(nodes: Sequence[NodeInfo]) -> list[NodeInfo]:
+    """The nodes that have another balancer than `fair` and `cost`: `planned_moves` does not know what they do."""
+    return [node for node in nodes if node.balancer not in ("", FairBalancer.name, CostBalancer.name)]
 
 
 def _books(picture: Picture) -> Designations:

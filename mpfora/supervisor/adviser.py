@@ -16,6 +16,12 @@ class Adviser:
         self._complaints: dict[str, None] = {}
 
     @property
+    def name(self) -> str:
+        """What others are told that this node balances by."""
+        made_by = type(self._balancer)
+        return vars(made_by).get("name") or f"{made_by.__module__}:{made_by.__qualname__}"
+
+    @property
     def every_s(self) -> float | None:
         return self._balancer.every_s
 

@@ -117,6 +117,7 @@ class Balancer(ABC):
     """The interface that users implement. The methods are pure: the same view, the same answer; but for balancers that
     look at this machine, too, which set every_s.
 
+    name     as listings show it. A class that sets none of its own is shown as module:class
     every_s  None: `choose_releases` is asked after changes of the cluster alone. Else so often, in seconds, and before
              it `takes_more`
     measures    whether CPU and memory of this node's tasks are measured and published: then tasks have costs, and
@@ -124,6 +125,7 @@ class Balancer(ABC):
     cooldown_s  a task that was moved is not moved again for so long, unless somebody commands it
     """
 
+    name: str = ""
     every_s: float | None = None
     measures: bool = False
     cooldown_s: float = 60.0
@@ -148,6 +150,8 @@ class Balancer(ABC):
 class NoBalancer(Balancer):
     """Takes what it is given and gives nothing up."""
 
+    name = "none"
+
     def may_claim(self, view: View, task: OpenTask) -> bool:
         return True
 
@@ -158,6 +162,8 @@ class NoBalancer(Balancer):
 class FairBalancer(Balancer):
     """Counts: every live node gets its share of the tasks by weight, within one task, of those that it can run; what a
     node holds above that goes to nodes that hold less than theirs."""
+
+    name = "fair"
 
     def may_claim(self, view: View, task: OpenTask) -> bool:
         return True
@@ -175,6 +181,7 @@ class CostBalancer(FairBalancer):
     """As `fair`, but what counts is not how many tasks a node has, but what they cost: CPU and memory of each task's
     tree. Until something is measured it is `fair`."""
 
+    name = "cost"
     measures = True
     cooldown_s = 300.0
 

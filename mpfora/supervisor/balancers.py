@@ -24,6 +24,8 @@ class SleepBalancer(NoBalancer):
     """Metafora's by this name: the node with the least load claims first, and nothing ever moves. There each node
     sleeps before a claim, the longer the more it has; here every claim goes to the least loaded anyway."""
 
+    name = "sleep"
+
 
 BALANCERS: Mapping[str, Callable[..., Balancer]] = {
     "fair": FairBalancer,

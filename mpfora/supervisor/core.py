@@ -59,7 +59,7 @@ class Core:
         self.designations = Designations(self.mirror)
         self.session = Session.create(settings)
         self.zygote = ZygoteCare()
-        self.posture = Posture(settings, host, pid, created)
+        self.posture = Posture(settings, host, pid, created, self._adviser.name)
         self.claims = Claims(settings.name, self.mirror, self.designations, settings.claim_grace_s)
         self.holdings = Holdings(settings, self.mirror, rng)
         self.told = Told()

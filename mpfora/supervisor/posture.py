@@ -29,6 +29,7 @@ class Posture:
     host: str
     pid: int
     created: str
+    balancer: str = ""
     handlers: tuple[str, ...] = ()
     frozen: bool = False
     draining: bool = False
@@ -55,6 +56,7 @@ class Posture:
             full=self.full,
             labels=dict(self.settings.labels),
             handlers=self.handlers,
+            balancer=self.balancer,
         )
 
     @property

@@ -69,8 +69,8 @@ class Prices:
 
     @property
     def known(self) -> bool:
-        """Whether any node measures."""
-        return bool(self.usages)
+        """Whether anything is measured."""
+        return self._total.count > 0
 
     def put(self, node: str, usage: NodeUsage, owned: Iterable[str]) -> None:
         """A node's summary. owned: of the tasks in `costs`, those that it owns: it knows best."""

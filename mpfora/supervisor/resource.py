@@ -38,6 +38,8 @@ class ResourceBalancer(Balancer):
     smooth   how much of the last smoothed value is kept in the next: 0 takes each reading as it is
     """
 
+    name = "resource"
+
     def __init__(
         self,
         of: str | Reporter = "memory",
