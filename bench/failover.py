@@ -91,11 +91,13 @@ def stall_answers(scene: Scene, host: Host) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """blow: what is done; failover_s: at most so long, margin_s: at least so much; None: nothing is wanted of it."""
+    """blow: what is done; failover_s: at most so long, margin_s: at least so much; None: nothing is wanted of it.
+    once: to each node once, then all begins anew: tasks that have lost two zygotes are suspects, and run by turns."""
 
     blow: Callable[[Scene, Host], None]
     failover_s: float | None = None
     margin_s: float | None = None
+    once: bool = False
 
     def __str__(self) -> str:
         if self.failover_s is not None:
@@ -110,8 +112,8 @@ CASES = {
     "node cut off": Case(cut, margin_s=MARGIN_S / 2),
     "node cut off, connections stay": Case(stall, margin_s=MARGIN_S / 2),
     "node gets no answers": Case(stall_answers, margin_s=MARGIN_S / 2),
-    "zygote killed": Case(kill_zygote),
-    "zygote stopped": Case(stop_zygote),
+    "zygote killed": Case(kill_zygote, once=True),
+    "zygote stopped": Case(stop_zygote, once=True),
 }
 
 
@@ -162,8 +164,9 @@ def until(look: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Figures:
-    """Of all rounds of a case, in seconds. rounds: that came about;  bad: what was not as wanted."""
+    """Of all rounds of a case, in seconds. tried: rounds;  rounds: that came about;  bad: what was not as wanted."""
 
+    tried: int = 0
     rounds: int = 0
     failovers: list[float] = field(default_factory=list)
     releases: list[float] = field(default_factory=list)
@@ -177,10 +180,13 @@ def all_run(scene: Scene, lines: Lines) -> bool:
     return all(map(takes.get, NODES)) and len({life.task for life in living(lines.lives())}) == len(scene.submitted)
 
 
-def busiest(scene: Scene, lines: Lines) -> Host:
-    """The node with the most tasks. Who was hit last has the fewest: no round waits for a balance."""
+def busiest(scene: Scene, lines: Lines, former: Sequence[Host]) -> Host:
+    """The node with the most tasks, of equal ones the one that was not hit for longest. Who was hit last has the
+    fewest: no round waits for a balance."""
     shares = Counter(life.node for life in living(lines.lives()))
-    return scene.hosts[max(NODES, key=lambda name: shares[name])]
+    hosts = [scene.hosts[name] for name in NODES]
+    hosts.sort(key=lambda host: max((index for index, one in enumerate(former) if one is host), default=-1))
+    return max(hosts, key=lambda host: shares[host.name])
 
 
 def one_round(scene: Scene, lines: Lines, host: Host, name: str, figures: Figures) -> None:
@@ -212,7 +218,7 @@ def one_round(scene: Scene, lines: Lines, host: Host, name: str, figures: Figure
     slow = [one for one in found if case.failover_s is not None and one.seconds > case.failover_s]
     if slow:
         figures.bad += len(slow)
-        tell(f"{name}, round {figures.rounds}, SLOW: {len(slow)} of {len(found)} tasks, load {os.getloadavg()[0]:.1f};")
+        tell(f"{name}, round {figures.tried}, SLOW: {len(slow)} of {len(found)} tasks, load {os.getloadavg()[0]:.1f};")
         tell(f"  {slow[0].dead.task}: {slow[0].story}")
     for one in found:
         if one.gone is None or one.gone.how is not How.ENDED:
@@ -221,11 +227,11 @@ def one_round(scene: Scene, lines: Lines, host: Host, name: str, figures: Figure
         figures.margins.append(margin)
         if case.margin_s is not None and margin < case.margin_s:
             figures.bad += 1
-            tell(f"{name}, round {figures.rounds}, CLOSE: {one.dead.task} {margin:.2f} s: {one.story}")
+            tell(f"{name}, round {figures.tried}, CLOSE: {one.dead.task} {margin:.2f} s: {one.story}")
     for violation in check(Evidence(lines.lives(), observer.gone)):
         if violation.kind in ("overlap", "beyond lease", "fence"):
             figures.bad += 1
-            tell(f"{name}, round {figures.rounds}, VIOLATION {violation}")
+            tell(f"{name}, round {figures.tried}, VIOLATION {violation}")
 
 
 def heal(scene: Scene, host: Host) -> None:
@@ -258,27 +264,34 @@ def the_scene(tasks: int) -> Iterator[tuple[Scene, Lines]]:
 def measured(name: str, rounds: int, tasks: int, logs: Path | None) -> Figures:
     """Each case has a scene of its own: a node remembers what befell its zygotes."""
     figures = Figures()
-    with the_scene(tasks) as (scene, lines):
-        for number in range(rounds):
-            host, bad = None, figures.bad
-            try:
-                until(lambda: all_run(scene, lines), "every node is a member and every task runs")
-                host = busiest(scene, lines)
-                one_round(scene, lines, host, name, figures)
-            except Late as late:
-                figures.bad += 1
-                where = "" if host is None else f", on {host.name}"
-                tell(f"{name}, round {number + 1} of {rounds} DID NOT COME ABOUT{where}: {late}")
-            for each in scene.hosts.values():
-                heal(scene, each)
-            if figures.bad > bad and logs is not None:
-                keep_logs(scene, logs / f"{name.replace(' ', '-')}-{number + 1}")
+    while figures.tried < rounds:
+        at_once = min(len(NODES) if CASES[name].once else rounds, rounds - figures.tried)
+        with the_scene(tasks) as (scene, lines):
+            rounds_of(scene, lines, name, at_once, figures, logs)
+    return figures
+
+
+def rounds_of(scene: Scene, lines: Lines, name: str, rounds: int, figures: Figures, logs: Path | None) -> None:
+    hit: list[Host] = []
+    for _ in range(rounds):
+        bad = figures.bad
+        figures.tried += 1
         try:
-            figures.bad += orphans(scene, name)
+            until(lambda: all_run(scene, lines), "every node is a member and every task runs")
+            hit.append(busiest(scene, lines, hit))
+            one_round(scene, lines, hit[-1], name, figures)
         except Late as late:
             figures.bad += 1
-            tell(f"{name}: {late}")
-    return figures
+            tell(f"{name}, round {figures.tried} DID NOT COME ABOUT: {late}")
+        for each in scene.hosts.values():
+            heal(scene, each)
+        if figures.bad > bad and logs is not None:
+            keep_logs(scene, logs / f"{name.replace(' ', '-')}-{figures.tried}")
+    try:
+        figures.bad += orphans(scene, name)
+    except Late as late:
+        figures.bad += 1
+        tell(f"{name}: {late}")
 
 
 def orphans(scene: Scene, name: str) -> int:
