@@ -60,6 +60,16 @@ class NotTaken(MpforaError):
         self.state = state
 
 
+class NotOnNode(MpforaError):
+    """The node that is to stop the task does not have it; `owner` is the one that has, None if nobody has."""
+
+    def __init__(self, task_id: str, node: str, owner: str | None) -> None:
+        where = f"node {owner!r} has it" if owner else "no node has it"
+        super().__init__(f"task {task_id!r} is not on node {node!r}: {where}")
+        self.task_id = task_id
+        self.owner = owner
+
+
 class UnreadableState(MpforaError):
     """What is kept of the task's state cannot be read, and a command would have it written over."""
 

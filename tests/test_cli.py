@@ -548,6 +548,10 @@ async def test_node_actions(cli: Cli, endpoint: str, namespace: str) -> None:
     async with fake_node(endpoint, namespace) as node:
         for action in ("freeze", "unfreeze", "balance", "drain", "undrain"):
             assert await cli.ok_here("node", "n1", action) == f"done: n1 {action}\n"
+        assert "task 'p1': there is no such task" in await cli.fails(1, "node", "n1", "stop-task", "p1")
+        await cli.ok_here("submit", "p1")
+        assert "task 'p1' is not on node 'n1': no node has it" in await cli.fails(1, "node", "n1", "stop-task", "p1")
+        await node.own("p1")
         assert await cli.ok("node", "n1", "stop-task", "p1") == "done: n1 stop-task p1\n"
         verbs = [verb for verb, _ in node.commands]
         assert verbs == ["freeze", "unfreeze", "balance", "drain", "undrain", "stop_task"]

@@ -27,6 +27,7 @@ from mpfora.errors import (
     MpforaError,
     NodeNotFound,
     NotCarriedOut,
+    NotOnNode,
     StillRunning,
     TaskExists,
     TaskNotFound,
@@ -498,6 +499,8 @@ async def test_a_command_that_comes_too_late(client: AsyncClient, endpoint: str,
 async def test_node_commands(client: AsyncClient, endpoint: str, namespace: str) -> None:
     async with fake_node(endpoint, namespace) as node:
         await client.node_command_and_wait("n1", "freeze", timeout=20)
+        await client.submit("p1")
+        await node.own("p1")
         await client.node_command_and_wait("n1", "stop_task", timeout=20, task="p1")
         assert node.commands == [("freeze", {}), ("stop_task", {"task": "p1"})]
         with pytest.raises(NodeNotFound, match=r"node 'n9': no such node is live \(there are: n1\)"):
@@ -506,6 +509,11 @@ async def test_node_commands(client: AsyncClient, endpoint: str, namespace: str)
             await client.node_command("n1", "melt")
         with pytest.raises(MpforaError, match="stop_task needs"):
             await client.node_command("n1", "stop_task")
+        with pytest.raises(TaskNotFound):
+            await client.node_command("n1", "stop_task", task="p9")
+        async with fake_node(endpoint, namespace, "n2"):
+            with pytest.raises(NotOnNode, match="task 'p1' is not on node 'n2': node 'n1' has it"):
+                await client.node_command("n2", "stop_task", task="p1")
         node.obeys = False
         with pytest.raises(NotCarriedOut, match=r"node 'n1' has not taken drain within 0.1 s"):
             await client.node_command_and_wait("n1", "drain", timeout=0.1)

@@ -286,12 +286,14 @@ class AsyncClient:
 
     async def node_command(self, name: str, verb: str, **parameters: Any) -> None:
         """Write a command for a node: "freeze", "unfreeze", "balance", "drain", "undrain", or "stop_task" with task=ID.
-        Raises NodeNotFound, naming those that there are."""
+        Raises NodeNotFound, naming those that there are; and TaskNotFound or NotOnNode where the node does not have
+        the task that it is to stop."""
         with self._errors(writes=True):
             await self._commander.to_node(name, verb, parameters)
 
     async def node_command_and_wait(self, name: str, verb: str, timeout: float = 30.0, **parameters: Any) -> None:
-        """Write a command for a node, and wait until the node has taken it. Raises NodeNotFound, NotCarriedOut."""
+        """Write a command for a node, and wait until the node has taken it. Raises what `node_command` does, and
+        NotCarriedOut."""
         with self._errors(writes=True):
             key, revision = await self._commander.to_node(name, verb, parameters)
             await self._commander.wait_node(name, verb, key, revision, timeout)

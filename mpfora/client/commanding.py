@@ -14,11 +14,12 @@ from mpfora.errors import (
     MpforaError,
     NodeNotFound,
     NotCarriedOut,
+    NotOnNode,
     NotTaken,
     TaskNotFound,
     UnreadableState,
 )
-from mpfora.keys import MARKER, Layout, format_message, format_node_command, parse_state
+from mpfora.keys import MARKER, Layout, format_message, format_node_command, parse_owner, parse_state
 from mpfora.kv import KV, Answer, Get, Put, Store, Txn, exists, prefix_end
 from mpfora.model import check_name
 from mpfora.states import TRANSITIONS, Message, State, TaskState, Verb
@@ -110,17 +111,34 @@ class Commander:
             return None
 
     async def to_node(self, name: str, verb: str, parameters: Mapping[str, Any]) -> tuple[str, int]:
-        """The command's key, and the revision at which it was written. Raises NodeNotFound."""
+        """The command's key, and the revision at which it was written. Raises NodeNotFound; of a stop_task,
+        TaskNotFound and NotOnNode."""
         try:
             check_name(name, "node name")
             value = format_node_command(verb, parameters)
         except ValueError as error:
             raise MpforaError(str(error)) from None
+        if "task" in parameters:
+            await self._check_has(name, str(parameters["task"]))
         key = self._layout.node_command(name, str(secrets.randbits(64)))
         result = await self._store.txn(Txn((exists(self._layout.member(name)),), (Put(key, value),)))
         if not result.succeeded:
             raise NodeNotFound(name, await self._node_names())
         return key, result.revision
+
+    async def _check_has(self, name: str, task_id: str) -> None:
+        """Whether there is such a task, and this node has it: it would drop the command otherwise. The task may move
+        before the node reads that, which then says so in its log."""
+        look = Get(self._layout.task(check_task_id(task_id))), Get(self._layout.owner(task_id))
+        task, owner = (await self._store.txn(Txn((), look))).answers
+        if not isinstance(task, KV):
+            raise TaskNotFound(task_id)
+        try:
+            holder = parse_owner(owner.value)[0] if isinstance(owner, KV) else None
+        except ValueError:  # somebody's own form: only the node can tell
+            return
+        if holder != name:
+            raise NotOnNode(task_id, name, holder)
 
     async def wait_node(self, name: str, verb: str, key: str, revision: int, timeout_s: float) -> None:
         """Until the node has taken the command. Raises NotCarriedOut."""
