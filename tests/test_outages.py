@@ -17,6 +17,7 @@ from node import Node, Site, is_alive, until
 from outage_story import LONG_TTL_S, SHORT_TTL_S, S, Story
 from tcp_proxy import Link, Proxies
 
+from mpfora.errors import MpforaError
 from mpfora.linux import boot_ns
 
 
@@ -162,6 +163,10 @@ def test_an_etcd_that_is_full_loses_nothing_and_is_named(tmp_path: Path, namespa
             node.log.wait("not written yet, trying again: .*(quota is used up|database space exceeded)")
             until(lambda: not is_alive(first.pid), "the run has ended")
             assert site.owner("t") == "n1", "and its claim is kept"
+            assert [task.node for task in site.client.tasks()] == ["n1"], "one can still look"
+            assert site.client.task("t").node == "n1"
+            with pytest.raises(MpforaError, match="etcd's quota is used up: compact, defragment"):
+                site.client.submit("u")
             _make_room(etcd)
             state = site.wait_end("t")
             assert (state.state, state.errors, len(story.runs("t"))) == ("completed", (), 1)

@@ -24,7 +24,7 @@ from mpfora.client.submission import as_it_was, kept_of
 from mpfora.errors import StillRunning, TaskNotFound
 from mpfora.history import Run, parse_history
 from mpfora.keys import NODE_ROW, Layout, parse_owner
-from mpfora.kv import KV, Answer, Delete, DeletePrefix, Get, Op, Store, Txn, absent
+from mpfora.kv import KV, Answer, Delete, DeletePrefix, Get, Op, OutOfSpace, Store, Txn, absent
 from mpfora.model import Member
 
 #: of more tasks than this the whole content is read, at once
@@ -47,13 +47,13 @@ class Looker:
         owners = picture.owners()
         if not owners:
             return {}
-        async with Reader(self._store, self._layout) as reader:
+        async with Reader(self._store, self._layout, needed=False) as reader:
             await reader.wait_published(owners)
             return await reader.live()
 
     async def with_counts(self, nodes: list[NodeInfo], picture: Picture) -> list[NodeInfo]:
         """With what each of these nodes says of itself; a node that says nothing soon has no counts."""
-        async with Reader(self._store, self._layout) as reader:
+        async with Reader(self._store, self._layout, needed=False) as reader:
             await reader.wait_published({name for name, member in picture.members.items() if member.pid})
             live = await reader.live()
         rows = {name: rows.get(NODE_ROW) for name, rows in live.items()}
@@ -105,7 +105,7 @@ class Looker:
 
     async def follow(self, interval_s: float) -> AsyncGenerator[tuple[list[NodeInfo], list[TaskInfo]], None]:
         """Snapshots, the first as soon as nodes have told of their tasks."""
-        async with Reader(self._store, self._layout) as reader:
+        async with Reader(self._store, self._layout, needed=False) as reader:
             await reader.wait_published((await self.picture()).owners())
             while True:
                 due = time.monotonic() + interval_s
@@ -153,5 +153,9 @@ class Looker:
 
     async def _get(self, *keys: str) -> list[KV]:
         """Those of the keys that there are, as of one revision."""
-        result = await self._store.txn(Txn((), tuple(map(Get, keys))))
+        try:
+            result = await self._store.txn(Txn((), tuple(map(Get, keys))))
+        except OutOfSpace:  # etcd refuses transactions that write nothing, too; and nothing changes meanwhile
+            listings = await asyncio.gather(*(self._store.list(key, key + "\0") for key in keys))
+            return [kv for listing in listings for kv in listing.kvs]
         return [answer for answer in result.answers if isinstance(answer, KV)]

@@ -12,7 +12,7 @@ from typing import Any
 from mpfora.client.listing import read_live
 from mpfora.client.waiting import watching
 from mpfora.keys import Layout, parse_progress
-from mpfora.kv import Compacted, LeaseNotFound, Put, Store, StoreError, Txn, Unreachable, prefix_end
+from mpfora.kv import Compacted, LeaseNotFound, OutOfSpace, Put, Store, StoreError, Txn, Unreachable, prefix_end
 
 #: a reader that dies is forgotten after this
 _TTL_S = 8.0
@@ -25,18 +25,27 @@ LiveRows = dict[str, dict[str, dict[str, Any]]]
 
 
 class Reader:
-    """A reader key, held from enter to exit. Nodes publish at once when it appears, and then about once a second."""
+    """A reader key, held from enter to exit. Nodes publish at once when it appears, and then about once a second.
 
-    def __init__(self, store: Store, layout: Layout) -> None:
+    needed: enter raises OutOfSpace where the store takes no writes; else nodes are not waited for there, since one must
+    be able to look at a namespace whose store is full."""
+
+    def __init__(self, store: Store, layout: Layout, needed: bool = True) -> None:
         self._store = store
         self._layout = layout
+        self._needed = needed
         self._lease = 0
-        #: of the put of the reader key: what is published after it is fresh
+        #: of the put of the reader key: what is published after it is fresh; 0: it is not announced
         self.revision = 0
         self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Reader:
-        await self._announce()
+        try:
+            await self._announce()
+        except OutOfSpace:
+            if self._needed:
+                raise
+            return self
         self._renewing = asyncio.create_task(self._renew())
         return self
 
@@ -68,7 +77,7 @@ class Reader:
 
     async def wait_published(self, nodes: set[str], within_s: float = PUBLISHED_WITHIN_S) -> None:
         """Until each of `nodes` has published since this reader was announced, or the time is up."""
-        missing = set(nodes)
+        missing = set(nodes) if self.revision else set()
 
         def all_published(node: str, rows: dict[str, Any] | None) -> bool:
             missing.discard(node)
