@@ -92,7 +92,11 @@ class Settings:
             if seconds is not None and not math.isfinite(seconds):
                 raise SettingsError(option, f"{seconds} is no number of seconds")
         if self.lease_ttl_s < 3:
-            raise SettingsError("--lease-ttl", f"{self.lease_ttl_s:g} s: at least 3 s")
+            raise SettingsError(
+                "--lease-ttl",
+                f"{self.lease_ttl_s:g} s: at least 3 s: it holds two renewals, then the asking to stop"
+                f" ({self.ask_before_s:g} s before its end), then the killing ({self.margin_s:g} s before)",
+            )
         if self.max_tasks < 0:
             raise SettingsError("--max-tasks", f"{self.max_tasks}: 0 (no limit) or more")
         if self.stop_timeout_s <= 0:
@@ -111,12 +115,6 @@ class Settings:
             raise SettingsError("--rejoin-grace", f"{self.rejoin_grace_s:g} s: must be 0 or more")
         if self.memory_limit is not None and self.memory_limit <= 0:
             raise SettingsError("--memory-limit", f"{self.memory_limit}: must be over 0")
-        if self.ask_before_s <= self.margin_s:
-            raise SettingsError(
-                "--lease-ttl",
-                f"{self.lease_ttl_s:g} s leaves no time between asking handlers to stop"
-                f" ({self.ask_before_s:g} s before the lease ends) and killing them ({self.margin_s:g} s before)",
-            )
 
     @property
     def renew_every_s(self) -> float:

@@ -50,7 +50,7 @@ def test_zero_tasks_means_no_limit() -> None:
         ({"name": ""}, "--name", "1 to 128"),
         ({"name": "owner"}, "--name", "reserved"),
         ({"namespace": " / "}, "--namespace", "empty"),
-        ({"lease_ttl_s": 2.9}, "--lease-ttl", "at least 3"),
+        ({"lease_ttl_s": 2.9}, "--lease-ttl", "at least 3 s: it holds two renewals, then the asking to stop (1.5 s"),
         ({"max_tasks": -1}, "--max-tasks", "or more"),
         ({"stop_timeout_s": 0}, "--stop-timeout", "over 0"),
         ({"stall_timeout_s": 0.0}, "--stall-timeout", "over 0"),
