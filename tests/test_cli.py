@@ -36,7 +36,7 @@ from mpfora.states import State, TaskError, TaskState
 MPFORA = [sys.executable, "-m", "mpfora.cli"]
 TASK_FIELDS = [
     "id", "state", "node", "handler", "progress", "note", "attempt", "fence", "started", "until", "errors", "result",
-    "cause", "stack", "ended", "reason", "history",
+    "cause", "stack", "ended", "reason", "history", "kept_until",
 ]  # fmt: skip
 NODE_FIELDS = [
     "name", "host", "pid", "tasks", "capacity", "frozen", "draining", "labels", "started", "handlers", "share", "why",
@@ -221,6 +221,7 @@ async def test_listings_in_a_pipe_and_as_json(cli: Cli, endpoint: str, namespace
             "id": "p1", "state": "runnable", "node": "n1", "handler": "primes:count", "progress": 0.42, "note": "",
             "attempt": 1, "fence": fence, "started": "1970-01-01T00:16:40Z", "until": None, "errors": [],
             "result": None, "cause": None, "stack": None, "ended": None, "reason": None, "history": None,
+            "kept_until": None,
         }  # fmt: skip
         assert parsed(await cli.ok_here("task", "p1", "--json")) == [rows[1] | {"history": []}]
         assert [row["id"] for row in parsed(await cli.ok_here("tasks", "--state", "pending", "--json"))] == ["p2"]
@@ -520,7 +521,7 @@ async def test_what_a_balancer_of_one_s_own_would_move_is_not_guessed(cli: Cli, 
             await cli.client.submit(task_id, handler="h")
             await n1.own(task_id)
         ended = await cli("balance", "--dry-run")
-        assert (ended.code, ended.out) == (0, "nothing would move\n")
+        assert (ended.code, ended.out) == (0, "nothing else is known to move\n")
         assert ended.err == "what n1 would move only its balancer knows: resource\n"
         rows = parsed(await cli.ok_here("nodes", "--json"))
         assert [(row["balancer"], row["share"]) for row in rows] == [("resource", None), ("fair", 1)]

@@ -252,7 +252,7 @@ async def test_what_cannot_be_read_is_shown_and_hides_nothing(client: AsyncClien
 
 async def test_errors_cause_and_stack_of_a_failed_task(client: AsyncClient) -> None:
     error = TaskError(at=12.0, text="RuntimeError: no", cause="raised", stack="Thread 0x1")
-    state = TaskState(State.FAILED, errors=(error,), attempt=8, cause="raised", node="n2")
+    state = TaskState(State.FAILED, errors=(error,), attempt=8, cause="raised", node="n2", kept_until=60.0)
     await client._etcd.put(client._layout.state("p1"), format_state(state))
     task = await client.task("p1")
     assert task.errors == (error,)
@@ -264,6 +264,7 @@ async def test_errors_cause_and_stack_of_a_failed_task(client: AsyncClient) -> N
             "timestamp": "1970-01-01T00:00:12Z", "error": "RuntimeError: no", "cause": "raised", "stack": "Thread 0x1",
         }],
         "result": None, "cause": "raised", "stack": "Thread 0x1", "ended": None, "reason": None, "history": [],
+        "kept_until": "1970-01-01T00:01:00Z",
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ _DETAIL_WIDTH = 200
 #: of a task, in the order in which it is shown
 _TASK_FIELDS = (
     "id", "state", "reason", "node", "handler", "progress", "note", "attempt", "fence", "started", "ended", "until",
-    "cause", "result",
+    "cause", "kept_until", "result",
 )  # fmt: skip
 #: on a terminal the last column is not made narrower than this
 _LEAST_WIDTH = 12

@@ -57,6 +57,7 @@ class TaskInfo:
     reason    why it does not run, where that is not plain: what keeps a task from being claimed that nobody owns, or
               what its node says of why it holds it
     history   its last runs, oldest first; None: not looked at, as in listings of many
+    kept_until  when what is kept of a finished task goes; None: it stays until it is purged
     """
 
     id: str
@@ -76,6 +77,7 @@ class TaskInfo:
     ended: float | None = None
     reason: str | None = None
     history: tuple[Run, ...] | None = None
+    kept_until: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -89,7 +91,7 @@ class TaskInfo:
     def to_json(self) -> dict[str, Any]:
         """The fields in their order, times as RFC 3339."""
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("started", "until", "ended"):
+        for name in ("started", "until", "ended", "kept_until"):
             values[name] = _format_optional_time(values[name])
         values["history"] = None if self.history is None else [run.to_json() for run in self.history]
         values["errors"] = [
@@ -320,6 +322,7 @@ def task_info(task_id: str, keys: TaskKeys, live: Live, reasons: Reasons | None 
         stack=kept.stack or _last_stack(kept.errors),
         ended=kept.ended,
         reason=_named(run, "reason") or reason,
+        kept_until=kept.kept_until,
     )
 
 
