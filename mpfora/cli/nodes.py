@@ -113,7 +113,7 @@ def balance(session: Session, dry_run: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([move.to_json() for move in moves]))
     elif not moves:
-        click.echo("nothing would move")
+        click.echo("nothing else is known to move" if alone else "nothing would move")
     for node in alone:
         click.echo(f"what {node.name} would move only its balancer knows: {node.balancer}", err=True)
     for move in () if as_json else moves:
