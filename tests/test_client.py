@@ -286,7 +286,7 @@ async def test_nodes(client: AsyncClient, endpoint: str, namespace: str) -> None
     assert first.to_json() == {
         "name": "n1", "host": "h1", "pid": 4711, "tasks": 0, "capacity": 4, "frozen": False, "draining": True,
         "labels": {}, "started": "2026-11-24T10:00:00Z", "handlers": [], "share": None,
-        "why": "draining,no handlers told", "cost": None, "counts": None,
+        "why": "draining,no handlers told", "cost": None, "cost_share": None, "balancer": "", "counts": None,
     }  # fmt: skip
     assert (second.name, second.tasks, second.frozen, second.labels, second.handlers) == ("n2", 2, True, labels, ("h",))
 

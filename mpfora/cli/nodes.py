@@ -46,7 +46,7 @@ def list_nodes(session: Session, counts: bool, as_json: bool) -> None:
         render.print_nodes(nodes)
 
 
-@click.command("node")
+@click.command("node", short_help="Show all that is known of the node NAME, or command it.")
 @click.argument("name", metavar="NAME")
 @click.argument("action", metavar="[ACTION]", type=click.Choice(list(ACTIONS)), required=False)
 @click.argument("task_id", metavar="[ID]", required=False)
