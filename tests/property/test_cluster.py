@@ -53,7 +53,7 @@ def run_one(seed: int, profile: str) -> runner.Verdict:
 @pytest.mark.parametrize("probe", probes.PROBES)
 def test_whatever_is_lost_and_whenever_a_node_dies_it_ends_well(probe: str) -> None:
     """Each request in turn is lost, or its reply, and each event in turn is the last of its node."""
-    for case in interrupted.cases(probe, every=2):
+    for case in interrupted.cases(probe):
         _, verdict = interrupted.run_case(case)
         assert not verdict.violations, f"{case}\n{verdict}"
 
