@@ -227,7 +227,9 @@ def _leave(scene: Scene, record: Record, say: Say) -> list[str]:
         was_alive = host.lives
         with suppress(AssertionError):
             code = host.node.exit_code(max(0.1, ends - time.monotonic()))
-            if was_alive and code:
+            # one that was just starting again dies of the signal, as every program does, and had done nothing yet
+            was_starting = code == -signal.SIGTERM and not host.node.log.lines
+            if was_alive and code and not was_starting:
                 left.append(f"node {host.name} left with exit code {code}")
         if host.lives:
             left.append(f"node {host.name} did not leave within {LEAVE_S:g} s")
