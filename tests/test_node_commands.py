@@ -56,6 +56,7 @@ def test_freeze_and_drain_beside_a_handler_that_hangs(etcd: EtcdServer, namespac
         assert fence(site, "late") > thawed
         assert node.child("hung") == hung
 
+        node.child("late")
         site.client.node_command_and_wait("n1", "drain")
         for task_id in ("hung", "late"):
             site.wait_owner(task_id, None)
