@@ -42,6 +42,25 @@ def test_settings_in_props_on_a_real_node(etcd: EtcdServer, namespace: str) -> N
         assert node.stop() == 0
 
 
+def test_a_full_node_holds_sleepers_and_gives_away_what_wakes_up(etcd: EtcdServer, namespace: str) -> None:
+    with Site(etcd, namespace) as site:
+        node = site.start("zoo:sleep", "zoo:result", max_tasks=1)
+        site.submit("busy", "zoo:sleep", seconds=3600)
+        node.child("busy")
+        tomorrow, soon = format_time(time.time() + 86_400), format_time(time.time() + 1.0)
+        site.client.submit_many((f"s{n}", {"handler": "zoo:result", "not_before": tomorrow}) for n in range(100))
+        site.submit("due", "zoo:result", not_before=soon)
+        until(lambda: all(site.kept(f"s{n}").state == "sleeping" for n in range(100)), "they sleep")
+        until(lambda: site.client.task("due").state == "pending", "its time has come, and nobody has room")
+        assert (site.client.task("due").reason or "").endswith(
+            "no node that could take it has room: n1 is full (1 of 1)"
+        )
+        assert {row.node for row in site.client.tasks("sleeping")} == {"n1"}
+        site.client.command_and_wait("busy", Message.kill())
+        assert site.wait_end("due").state == "completed"
+        assert node.stop() == 0
+
+
 def test_a_task_that_kills_its_zygote_again_and_again_fails_and_the_others_go_on(
     etcd: EtcdServer, namespace: str
 ) -> None:
