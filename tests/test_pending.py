@@ -246,3 +246,13 @@ async def test_many_pending_tasks_are_listed_quickly_enough_to_be_looked_at(clie
     await client.submit_many((f"t{n}", {"n": n}) for n in range(1500))
     rows = await asyncio.wait_for(client.tasks(), 20)
     assert len({id(row.reason) for row in rows}) == 1
+
+
+async def test_what_stands_there_under_no_task_s_id(client: AsyncClient, etcd: EtcdServer, namespace: str) -> None:
+    async with fake_node(etcd.endpoint, namespace, handlers=("h",)):
+        etcd.put(f"/{namespace}/tasks/x y", "")
+        [task] = await client.tasks()
+        assert task.reason == (
+            "no node takes it: task id 'x y': use 1 to 128 of the characters A-Z a-z 0-9 . _ : @ -;"
+            " remove its key with etcdctl"
+        )

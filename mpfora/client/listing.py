@@ -24,7 +24,7 @@ from mpfora.keys import (
     parse_wants,
 )
 from mpfora.kv import KV
-from mpfora.model import Member, NodeUsage, Wants
+from mpfora.model import InvalidName, Member, NodeUsage, Wants, check_name
 from mpfora.states import TERMINAL, State, TaskError, TaskState
 from mpfora.task_settings import BadSetting, read_task_settings
 from mpfora.units import format_time, parse_time
@@ -260,6 +260,10 @@ class Reasons:
             return None
         if keys.owner is not None:
             return None if self.asleep_until(keys) is not None else self._of_owned(task_id, keys, kept)
+        try:
+            check_name(task_id)
+        except InvalidName as error:
+            return f"no node takes it: {error}; remove its key with etcdctl"
         why = self._of_unowned(keys, kept)
         return why if self.asleep_until(keys) is None else f"by not_before in its props; not claimed yet: {why}"
 
