@@ -25,6 +25,7 @@ from tests.faults.evidence import (
     Write,
     ZygoteHit,
     read_lives,
+    share_promises,
 )
 from tests.faults.failover import SILENT_ILL, SILENT_WELL, Failover, Trace
 from tests.faults.nemesis import Fault
@@ -441,3 +442,13 @@ def test_what_a_plant_takes_away_is_there(name: str) -> None:
     )
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=60)
+
+
+def test_what_was_promised_of_a_lease_holds_for_a_claim_that_was_made_after_the_leader_was_asked() -> None:
+    """Three claims of n1 and one of n2 end with one revision; the leader had been asked about the first."""
+    asked, later = ClaimGone("a", 5, 2 * S, promised=5 * S), ClaimGone("b", 6, 2 * S)
+    released, others = ClaimGone("c", 7, 2 * S, How.RELEASED), ClaimGone("d", 8, 2 * S)
+    nodes = {("a", 5): "n1", ("b", 6): "n1", ("c", 7): "n1", ("d", 8): "n2"}
+    shared = share_promises([asked, later, released, others], nodes)
+    assert [one.is_early for one in shared] == [True, True, False, False]
+    assert [one.promised for one in shared] == [5 * S, 5 * S, 0, 0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 S = 1_000_000_000
@@ -168,6 +168,20 @@ class Evidence:
     ttl_s: float = 4.0
     margin_s: float = 1.0
     thaws: Sequence[int] = ()
+
+
+def share_promises(gone: Sequence[ClaimGone], nodes: Mapping[tuple[str, int], str]) -> list[ClaimGone]:
+    """Of claims that ended with one revision; nodes: (task, fence) -> whose they were. Those of one node that ended
+    with the lease had one lease, so that what was promised of it holds for each, also for one that was made after the
+    leader had been asked."""
+    promised: dict[str, int] = defaultdict(int)
+    ended = [one for one in gone if one.how is How.ENDED]
+    for one in ended:
+        node = nodes[one.task, one.fence]
+        promised[node] = max(promised[node], one.promised)
+    return [
+        replace(one, promised=promised[nodes[one.task, one.fence]]) if one.how is How.ENDED else one for one in gone
+    ]
 
 
 def read_lives(lines: Iterable[str]) -> tuple[list[Life], list[str]]:

@@ -19,7 +19,7 @@ from mpfora.keys import Layout, parse_member, parse_owner, parse_released
 from mpfora.kv import Compacted, Event, Listing, Revision, StoreError
 from mpfora.linux import boot_ns
 
-from .evidence import Claimed, ClaimGone, How, NodeSeen, S, Span, TaskState, Write
+from .evidence import Claimed, ClaimGone, How, NodeSeen, S, Span, TaskState, Write, share_promises
 
 #: between two rounds of questions to a member
 ASK_S = 0.3
@@ -126,6 +126,7 @@ class Observer:
             return
         now, self._seen = boot_ns(), revision.revision
         self._revoked_now = self._revoked(revision.events)
+        first, owners = len(self.gone), dict(self._owners)
         for event in revision.events:
             if not event.deleted:
                 self._note_write(event, now)
@@ -137,6 +138,8 @@ class Observer:
                 self._end(task, self._how(task, revision.events), now)
             else:
                 self._claimed(task, event.value, event.create_revision, now)
+        nodes = {(claim.task, claim.fence): claim.node for claim in owners.values()}
+        self.gone[first:] = share_promises(self.gone[first:], nodes)
 
     def _revoked(self, events: Iterable[Event]) -> set[str]:
         """The nodes whose leases the nemesis revoked by this revision: their member records went with them."""
