@@ -14,7 +14,7 @@ from etcd_server import EtcdServer
 from node import HERE, LIMIT_S, Site, command, environment, title, until
 
 from mpfora.outcome import Cause
-from mpfora.states import State, TaskState
+from mpfora.states import Message, State, TaskState
 
 
 def handlers(*names: str) -> list[str]:
@@ -185,6 +185,22 @@ def test_a_log_of_json_and_a_log_of_warnings(etcd: EtcdServer, namespace: str) -
         assert end["level"] == "warning"
         assert "Traceback (most recent call last)" in end["message"]
         assert not [line for line in quiet.log.lines if " info " in line]
+
+
+def test_a_log_tells_the_life_of_a_run_and_nothing_of_grpc(etcd: EtcdServer, namespace: str) -> None:
+    with Site(etcd, namespace) as site:
+        node = site.start(*handlers("sleep", "return_non_json"), name="n1", log_level="debug")
+        site.submit("t", "sleep")
+        node.log.wait(rf"\[t\] runs as process {node.child('t')}$")
+        site.client.command_and_wait("t", Message.pause(), timeout=LIMIT_S)
+        node.log.wait(r"\[t\] is asked to stop: pause command$")
+        node.log.wait(r"\[t\] ended after .*: released$")
+        site.submit("u", "return_non_json", retry={"max_errors": 1})
+        site.wait_end("u")
+        assert node.stop() == 0
+        assert not [line for line in node.log.lines if "cygrpc" in line or not line.strip()]
+        assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z |    ", line) for line in node.log.lines)
+        assert len(node.log.find("is no JSON")) == 1
 
 
 def test_a_log_that_nobody_reads_stops_nothing(etcd: EtcdServer, namespace: str) -> None:

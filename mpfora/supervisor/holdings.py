@@ -393,8 +393,8 @@ def _tell(slot: Slot, outcome: Outcome, now: ev.Now) -> list[do.Command]:
     level = "warning" if outcome.is_task_error else "info"
     if outcome.error:
         text += f": {outcome.error}"
-    if outcome.traceback:
-        text += f"\n{outcome.traceback}"
+    if outcome.traceback and outcome.traceback.rstrip() != outcome.error:
+        text += f"\n{outcome.traceback.rstrip()}"
     if outcome.stack and outcome.message is None:
         text += f"\nwhere it was:\n{outcome.stack}"
     return [do.Say(level, text, slot.task_id)]

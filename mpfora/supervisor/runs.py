@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from mpfora.outcome import Cause, Death, classify
 from mpfora.slots import MAX_SLOTS, Beat, SlotTable
 from mpfora.supervisor.events import ChildExited, ChildSaved, ChildStarted, Event
 from mpfora.supervisor.run import Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,9 @@ class Runs:
         }
 
     def started(self, number: int, pid: int) -> None:
-        self._runs[number].pid = pid
+        run = self._runs[number]
+        run.pid = pid
+        log.info("runs as process %d", pid, extra={"task": run.task_id})
         self._on_event(ChildStarted(number, pid))
 
     def ended(self, number: int, death: Death, usage: Usage) -> None:

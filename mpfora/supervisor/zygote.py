@@ -227,6 +227,7 @@ class Zygote:
         """Ask a run to leave by the transition of `message`. The ladder's next step, `kill`, is the caller's."""
         child = self._runs.get(run)
         if child is not None:
+            log.info("is asked to stop: %s", reason, extra={"task": child.task_id})
             self._runs.ask_stop(child)
             child.send(wire.Stop(message.verb.value, message.until, reason, within_s))
 
