@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etcd_server import EtcdServer, free_port
+from etcd_server import EtcdServer, encoded, free_port
 from node import HERE, LIMIT_S, Node, Site, command, environment, until
 
 from mpfora.supervisor.__main__ import run
@@ -213,15 +213,17 @@ def test_a_node_that_is_started_right_after_its_death_waits_for_its_former_lease
     etcd: EtcdServer, namespace: str
 ) -> None:
     with Site(etcd, namespace) as site:
-        first = site.start("zoo:sleep", lease_ttl=3)
+        first = site.start("zoo:sleep", lease_ttl=20)
         site.submit("t")
         child, zygote = first.child("t"), first.zygote
+        lease = etcd.post("kv/range", {"key": encoded(site.layout.member("n1").encode())})["kvs"][0]["lease"]
         os.kill(zygote, signal.SIGSTOP)
         first.send(signal.SIGKILL)
         os.kill(zygote, signal.SIGKILL)
         first.wait_empty()
-        again = site.start("zoo:sleep", lease_ttl=3, joined=False)
+        again = site.start("zoo:sleep", lease_ttl=20, joined=False)
         again.log.wait(f"waiting for the lease of a former life of this node .pid {first.pid}")
+        etcd.post("lease/revoke", {"ID": lease})  # as if it had run out by now
         again.wait_joined()
         assert again.child("t") != child
         assert again.stop() == 0

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from mpfora.config import Settings, SettingsError
 from mpfora.retry import METAFORA, Retry
-from mpfora.supervisor.options import make_settings, node_options, parse_retry_option
+from mpfora.supervisor.options import explain, make_settings, node_options, parse_retry_option
 
 
 def settings(*arguments: str, env: dict[str, str] | None = None) -> Settings:
@@ -77,3 +77,46 @@ def test_a_bad_field_is_refused_by_name(text: str, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_retry_option((text,))
     assert str(caught.value).startswith(words)
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("max-tasks = true", "--max-tasks: True is none of the values that it takes"),
+        ("max-tasks = [1]", "--max-tasks: [1] is none of the values that it takes"),
+        ("label = 3", "--label: 3 is none of the values that it takes"),
+        ("label = [3]", "--label: [3] is none of the values that it takes"),
+        ('max-tasks = "x"', "--max-tasks: 'x' is not a valid integer"),
+        ('stop_timeout = "soon"', "--stop-timeout: 'soon' is no duration"),
+        ("version = 1", "unknown setting 'version'; there are: "),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_with_its_name(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    with pytest.raises(click.ClickException) as caught:
+        settings("--config", str(file))
+    assert explain(caught.value).startswith(f"--config {file}: {told}")
+
+
+def test_a_wrong_flag_is_told_without_the_file_that_it_wins_over(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text("max-tasks = 3")
+    with pytest.raises(click.ClickException) as caught:
+        settings("--config", str(file), "--max-tasks", "x")
+    assert explain(caught.value).startswith("Invalid value for '--max-tasks'")
+    with pytest.raises(click.ClickException) as caught:
+        settings("--max-task", "1")
+    assert "--help" in explain(caught.value)
+
+
+def test_one_text_in_the_file_stands_for_a_list_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('label = "disk=ssd"\nretry = "metafora"')
+    assert (settings("--config", str(file)).labels, settings("--config", str(file)).retry) == (
+        {"disk": "ssd"},
+        METAFORA,
+    )

@@ -24,7 +24,7 @@ from mpfora.supervisor.balancers import make_balancer
 from mpfora.supervisor.consumer import Consumer, NodeError, show_title
 from mpfora.supervisor.etcd_coordinator import EtcdCoordinator
 from mpfora.supervisor.logs import Logs
-from mpfora.supervisor.options import make_settings, node_options
+from mpfora.supervisor.options import explain, make_settings, node_options
 
 USAGE = 2
 
@@ -38,7 +38,7 @@ def main(handlers: tuple[str, ...], where: Where, **options: Any) -> None:
     """Run a node: claim tasks of the namespace and run each in a process of its own.
 
     HANDLER is module:attribute, or name=module:attribute where several are given; the current directory is on the
-    path.
+    path. Without any they are read from MPFORA_HANDLERS (with blanks between) or the --config file.
 
     SIGTERM or SIGINT stops every task, gives it back, and leaves within --stop-timeout plus 2 s; a second one kills
     at once.
@@ -76,7 +76,7 @@ def run() -> NoReturn:
     try:
         main(prog_name="python -m mpfora.supervisor", standalone_mode=False)
     except click.ClickException as error:
-        _leave(error.exit_code, error.format_message())
+        _leave(error.exit_code, explain(error))
     except (SettingsError, HandlerSpecError, EmbeddedError) as error:
         _leave(USAGE, str(error))
     except NodeError as error:

@@ -103,7 +103,7 @@ class Effects:
                 await asyncio.sleep(0.5)
             except Unreachable as error:
                 if boot_s() > patience:
-                    return ev.SessionFailed(str(error))
+                    return ev.SessionFailed(str(error) if self._joined else _no_answer(error))
                 await asyncio.sleep(0.2)
             except CoordinatorError as error:
                 return ev.SessionFailed(str(error))
@@ -214,6 +214,10 @@ class Effects:
 
     def _fork(self, c: do.Fork) -> None:
         self._zygote.fork(c.run, c.task_id, c.handler, c.props_json, c.fence, c.attempt, c.checkpoint_json, c.limits)
+
+
+def _no_answer(error: Unreachable) -> str:
+    return f"no answer within {START_LIMIT_S:g} s of the start: {error}"
 
 
 def _is_dead(holder: Member) -> bool:

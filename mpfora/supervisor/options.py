@@ -15,21 +15,24 @@ from mpfora.config import Settings, SettingsError
 from mpfora.retry import METAFORA, Retry, parse_retry
 from mpfora.units import parse_duration, parse_size
 
+#: where click's context keeps the path of the --config file that was read
+CONFIG_PATH = "mpfora.config"
+
 
 def duration(value: float | str) -> float:
     """A click type: seconds, or a text like 90s, 10m, 4h."""
     try:
-        return parse_duration(value, "duration")
+        return parse_duration(value, "")
     except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(str(error).removeprefix(": ")) from error
 
 
 def size(value: int | str) -> int:
     """A click type: bytes, or a text like 512MiB, 2GiB."""
     try:
-        return parse_size(value, "size")
+        return parse_size(value, "")
     except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(str(error).removeprefix(": ")) from error
 
 
 def read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
@@ -43,15 +46,49 @@ def read_config(ctx: click.Context, param: click.Parameter, path: str | None) ->
         raise click.UsageError(f"--config {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"--config {path}: not TOML: {error}") from error
-    known = {name for p in ctx.command.params if (name := p.name) is not None and name != "config"}
+    known = {name: p for p in ctx.command.params if (name := p.name) is not None and name not in ("config", "version")}
     defaults: dict[str, Any] = {}
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in known:
             choices = ", ".join(sorted(n.replace("_", "-") for n in known))
             raise click.UsageError(f"--config {path}: unknown setting {key!r}; there are: {choices}")
-        defaults[name] = _pairs(value) if isinstance(value, Mapping) else value
+        defaults[name] = _texts(value) if known[name].multiple or known[name].nargs == -1 else _text(value)
+        if defaults[name] is None:
+            raise click.UsageError(
+                f"--config {path}: --{name.replace('_', '-')}: {value!r} is none of the values that it takes"
+            )
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    ctx.meta[CONFIG_PATH] = path
+
+
+def _text(value: object) -> str | int | float | None:
+    """A value of the file as its flag takes it; None if it cannot."""
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+def _texts(value: object) -> list[str] | None:
+    """As `_text`, for a flag that is repeatable."""
+    texts = _pairs(value) if isinstance(value, Mapping) else [value] if isinstance(value, str) else value
+    return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
+
+
+def explain(error: click.ClickException) -> str:
+    """Its message, which names the file where the value stands there, and --help."""
+    if isinstance(error, click.NoSuchOption):
+        return f"{error.format_message().removesuffix('.')} (see python -m mpfora.supervisor --help)"
+    if isinstance(error, click.BadParameter) and (place := _place_in_file(error)):
+        return f"{place}: {error.message}"
+    return error.format_message()
+
+
+def _place_in_file(error: click.BadParameter) -> str:
+    """The file and the setting in it, if that is where the value comes from."""
+    name = error.param.name if error.param is not None else None
+    if error.ctx is None or name is None or CONFIG_PATH not in error.ctx.meta:
+        return ""
+    is_there = error.ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP
+    return f"--config {error.ctx.meta[CONFIG_PATH]}: --{name.replace('_', '-')}" if is_there else ""
 
 
 def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -129,6 +166,7 @@ _OPTIONS = (
         is_eager=True,
         expose_value=False,
         callback=read_config,
+        show_envvar=True,
         help="The same names in TOML (handlers = [...], max-tasks = 4, ...); flags and environment win.",
     ),
     _option(
