@@ -70,8 +70,12 @@ class EtcdCoordinator(StoreCoordinator):
         return [sys.executable, "-c", _PROGRAM, root], json.dumps(will)
 
 
-#: `python -m mpfora.supervisor.will`, for any working directory
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mpfora.supervisor.will import main; sys.exit(main())"
+#: `python -m mpfora.supervisor.will`, for any working directory. Imports are most of what it does, and tasks wait for
+#: them: without the collector they take a fifth less
+_PROGRAM = (
+    "import gc, sys; gc.disable(); sys.path.insert(0, sys.argv.pop(1));"
+    " from mpfora.supervisor.will import main; sys.exit(main())"
+)
 
 
 def version_notice(status: Status) -> tuple[int, str]:
