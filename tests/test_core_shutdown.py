@@ -24,6 +24,8 @@ def running(*task_ids: str, **settings: object) -> Story:
 def test_an_empty_node_leaves_at_once() -> None:
     story = Story()
     assert story.shut_down() == [do.Publish(story.record(draining=True)), do.CloseSession()]
+    story.tell(ev.Attempted("member record", "the connection was closed under the request"))
+    assert not story.heard("under the request"), "it was closed by us"
     assert story.tell(ev.SessionClosed()) == [do.Exit(0)]
 
 

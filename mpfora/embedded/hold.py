@@ -159,11 +159,11 @@ def _make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = os.lstat(folder)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            raise EmbeddedError(f"{folder}: must be a folder that belongs to you (user id {os.getuid()})")
+            raise EmbeddedError(f"--data-dir {folder}: must be a folder that belongs to you (user id {os.getuid()})")
         if status.st_mode & 0o077:
             folder.chmod(0o700)  # etcd asks for it too
     except OSError as error:
-        raise EmbeddedError(f"{folder}: {error.strerror}") from error
+        raise EmbeddedError(f"--data-dir {folder}: {error.strerror}; it must be a folder that you may make") from error
 
 
 def _socket_path(folder: Path) -> Path:

@@ -94,7 +94,7 @@ class Core:
             ev.SettleRefused: self.holdings.refused,
             ev.SettleUnknown: self.holdings.unknown,
             ev.SettleRejected: self.holdings.rejected,
-            ev.Attempted: _tell_failure,
+            ev.Attempted: self._attempted,
             ev.Measured: self._measured,
             ev.SessionClosed: self._session_closed,
             ev.ZygoteReady: self._zygote_ready,
@@ -194,6 +194,12 @@ class Core:
         self.session.lease.failed(now.boot_s)
         left = (self.session.lease.ends_s or now.boot_s) - now.boot_s
         return [do.Say("warning", f"the lease could not be renewed ({event.error}); it ends in {left:.1f} s")]
+
+    def _attempted(self, event: ev.Attempted, now: ev.Now) -> list[do.Command]:
+        """Closing the session ends what is under way, which nobody waits for any more."""
+        if not event.error or self.session.membership in (Membership.LEAVING, Membership.LEFT):
+            return []
+        return [do.Say("warning", f"{event.what}: {event.error}")]
 
     def _lease_gone(self, event: ev.LeaseGone, now: ev.Now) -> list[do.Command]:
         if self.session.membership is not Membership.IN:
@@ -482,7 +488,3 @@ class Core:
 def _nothing(event: ev.Event, now: ev.Now) -> list[do.Command]:
     """A fact that only wakes the core up."""
     return []
-
-
-def _tell_failure(event: ev.Attempted, now: ev.Now) -> list[do.Command]:
-    return [do.Say("warning", f"{event.what}: {event.error}")] if event.error else []
