@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,10 +88,14 @@ class Runs:
         }
 
     def started(self, number: int, pid: int) -> None:
-        run = self._runs[number]
-        run.pid = pid
-        log.info("runs as process %d", pid, extra={"task": run.task_id})
+        self._runs[number].pid = pid
+        asyncio.get_running_loop().call_soon(self._tell_start, number)
         self._on_event(ChildStarted(number, pid))
+
+    def _tell_start(self, number: int) -> None:
+        """For the log. Of a short run, whose start comes together with its end, the end says enough."""
+        if run := self._runs.get(number):
+            log.info("runs as process %d", run.pid, extra={"task": run.task_id})
 
     def ended(self, number: int, death: Death, usage: Usage) -> None:
         """The run's tree is dead: close it, and say what it ended in."""

@@ -108,7 +108,8 @@ class Zygote:
         await self._buried()
         if isinstance(word, wire.ImportFailed):
             raise HandlerImportError(word.spec, word.traceback)
-        raise ZygoteStartError(f"the zygote did not start: {word}")
+        names = ", ".join(spec.name for spec in self._specs)
+        raise ZygoteStartError(f"the zygote did not start, which imports the handlers ({names}): {word}")
 
     async def close(self) -> None:
         """Have it kill what is left and leave, in bounded time; ChildExited comes for each run, and no ZygoteLost."""
