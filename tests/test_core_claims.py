@@ -471,6 +471,19 @@ def test_one_claim_at_a_time_says_that_a_node_has_missed_its_own() -> None:
     assert all(missed is None for step in at_once if isinstance(step, do.ClaimTasks) for _, missed in step.claims)
 
 
+def test_after_a_late_claim_that_was_lost_the_node_is_given_another_second() -> None:
+    """The news is late, and not the node."""
+    story = Story(max_tasks=0)
+    story.put(MemberPut(member("n2", capacity=None, weight=100.0)))
+    story.put(*[TaskPut(f"t{n}") for n in range(5)])
+    ((task_id, missed),) = story.wait(1.1)[0].claims  # type: ignore[union-attr]
+    assert missed == "n2"
+    assert story.tell(ev.ClaimsAnswered((Lost(task_id),))) == []
+    assert [step for step in story.wait(0.9) if isinstance(step, do.ClaimTasks)] == []
+    again = [step.claims for step in story.wait(0.4) if isinstance(step, do.ClaimTasks)]
+    assert [(len(claimed), claimed[0][1]) for claimed in again] == [(1, "n2")]
+
+
 def test_a_node_that_slept_reads_the_old_news_before_it_claims_anything() -> None:
     story = Story()
     story.boot_s += 8

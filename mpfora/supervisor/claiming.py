@@ -55,6 +55,9 @@ class Claims:
         #: tasks of other designees: since when they wait. This node's place among those that may be late is looked up
         #: only when the designee has had its time
         self._late: dict[str, float] = {}
+        #: nodes against which a late claim was lost: until when nothing more is held against them. It is the news that
+        #: is late, and not they
+        self._cleared: dict[str, float] = {}
         #: lost at this revision of the task: not to be tried before it changes
         self._passed: dict[str, int] = {}
         #: tasks whose last owner vanished without the mark: their last revision, and when this node heard of it
@@ -78,6 +81,8 @@ class Claims:
             case Lost(task_id):
                 if (flight := self.in_flight.pop(task_id, None)) is not None:
                     self._passed[task_id] = flight.changed
+                    if flight.missed is not None:
+                        self._cleared[flight.missed] = now_s + LATE_S
                 self.look_at([task_id], now_s)
                 return False
             case Unknown(task_id, _):
@@ -134,7 +139,7 @@ class Claims:
                 continue
             del self._eager[task_id]
             missed = self._missed(task)
-            if missed is not None and missed in accused:
+            if missed is not None and (missed in accused or now_s < self._cleared.get(missed, now_s)):
                 self._timers.set(task_id, now_s + ACCUSE_AGAIN_S)
                 continue
             if not may_claim(task):
