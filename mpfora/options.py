@@ -6,6 +6,7 @@ settings of it. No endpoint given means the embedded etcd, joined or started, an
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -157,4 +158,5 @@ def describe(embedded: Embedded) -> str:
 
 
 def _say(line: str) -> None:
-    print(f"mpfora: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a disk that is full: a node starts all the same
+        print(f"mpfora: {line}", file=sys.stderr, flush=True)

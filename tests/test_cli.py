@@ -674,3 +674,10 @@ def test_what_belongs_together_in_the_settings(tmp_path: Path, monkeypatch: pyte
     settings = etcd_settings(Where(etcd="a", user="ann", cacert=str(pem)))
     assert (settings.user, settings.password, settings.cacert) == ("ann", "secret", str(pem))
     assert etcd_settings(Where(etcd="a")).password is None
+
+
+def test_output_that_cannot_be_written_is_one_line(cli: Cli) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([*MPFORA, "nodes"], stdout=full, stderr=subprocess.PIPE, env=cli.env, timeout=30)
+    assert ended.returncode == 1
+    assert ended.stderr == b"mpfora: standard output cannot be written: No space left on device\n"

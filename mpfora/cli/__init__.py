@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -15,6 +16,8 @@ from mpfora.errors import EtcdUnreachable, InvalidTask, MpforaError
 from mpfora.kv import StoreError
 
 FAILED, USAGE, UNREACHABLE, TIME_IS_UP, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 124, 130, 141
+#: of writing to a disk that is full, or failing
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,11 +27,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         code = run(argv)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # what reads our output has enough of it; Python would complain of the rest at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # what reads our output has enough of it
+        _drop_the_rest()
         code = BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _drop_the_rest()
+        code = _fail(f"standard output cannot be written: {error.strerror}", FAILED)
     sys.exit(code)
+
+
+def _drop_the_rest() -> None:
+    """Python would try to write it at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(argv: Sequence[str] | None = None) -> int:
