@@ -44,8 +44,9 @@ class Watch:
 
     def event(self, name: str, begin: Callable[[], object], needed: str) -> None:
         """What follows from an event, in one line."""
-        began = last = time.monotonic()
+        began = time.monotonic()
         begin()
+        last = time.monotonic()
         won = 0
         while time.monotonic() - last < QUIET_S or sum(self.counts.values()) < len(self.fences):
             if more := self.look():
@@ -76,13 +77,19 @@ def main() -> None:
             settings = {"name": name, "max_tasks": 0, "log_level": "info"}
             running[name] = stack.enter_context(common.node(etcd.endpoint, "balance", "handlers:wait", **settings))
 
+        def join(name: str) -> None:
+            """Start a node, and wait until it is a member."""
+            start(name)
+            while name not in {node.name for node in client.nodes()}:
+                time.sleep(0.1)
+
         for n in range(nodes):
             start(f"n{n}")
         watch = Watch(client)
         watch.fences = {f"t{n}": None for n in range(tasks)}
         submit = [(f"t{n}", None) for n in range(tasks)]
         watch.event("start", lambda: client.submit_many(submit), str(tasks))
-        watch.event("a node joins", lambda: start("joined"), f"{tasks // (nodes + 1)}")
+        watch.event("a node joins", lambda: join("joined"), f"{tasks // (nodes + 1)}")
         before = watch.counts["n0"]
         watch.event("a node is drained", lambda: client.node_command("n0", "drain"), str(before))
         before = watch.counts["n1"]
