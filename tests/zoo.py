@@ -135,6 +135,22 @@ async def async_deaf(task: Task, ctx: Context) -> None:
             await asyncio.sleep(3600)
 
 
+async def async_deadlock(task: Task, ctx: Context) -> None:
+    """Two coroutines that wait for each other."""
+    print("waiting", flush=True)
+    ready, done = asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        await ready.wait()
+        done.set()
+
+    async def second() -> None:
+        await done.wait()
+        ready.set()
+
+    await asyncio.gather(first(), second())
+
+
 async def async_blocked(task: Task, ctx: Context) -> None:
     """A coroutine that blocks its event loop."""
     print("blocked", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from mpfora.child import dump
 from mpfora.child.orders import Orders
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ async def _supervise(coroutine: Coroutine[Any, Any, Any], orders: Orders) -> Any
     import asyncio
 
     loop = asyncio.get_running_loop()
+    dump.with_tasks_of(loop)
     work = loop.create_task(coroutine, name="handler")
 
     def cancel() -> None:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import contextlib
-import faulthandler
 import fcntl
 import gc
 import os
@@ -35,6 +34,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from mpfora import linux, wire
+from mpfora.child import dump
 from mpfora.child.beat import Pulse
 from mpfora.child.channel import Channel, Gone
 from mpfora.child.failures import describe
@@ -157,8 +157,7 @@ def _set_up(stage: Stage, fds: ForkFds, handler: LoadedHandler, close_fds: Seque
     if sys.stdout is not stage.streams[1]:
         take_streams(stage)
     _close_others(stage, handler, close_fds)
-    faulthandler.enable(stage.stacks, all_threads=True)
-    faulthandler.register(_signal.SIGUSR2, stage.stacks, all_threads=True, chain=False)
+    dump.arm(stage.stacks)
     _offer_to_oom_killer(stage)
     _seed()
     gc.enable()  # what the zygote froze stays frozen: collecting it would copy the pages that are shared
@@ -168,8 +167,7 @@ def _reset_signals(stage: Stage) -> None:
     """The functions of `_signal` are called and not those of `signal`, which turn each number into an enum member and
     back."""
     _signal.set_wakeup_fd(-1)
-    faulthandler.disable()  # where it is on already (PYTHONFAULTHANDLER), enable() would not install it anew
-    faulthandler.unregister(_signal.SIGUSR2)
+    dump.disarm()
     for number, action in stage.signals:
         _signal.signal(number, action)
 
