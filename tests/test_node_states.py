@@ -99,7 +99,10 @@ def possible(before: Is, does: list[str], is_disturbed: bool) -> set[Is]:
     found = {before}
     for verb in verbs:
         found = {after for at in found for after in commanded(at, verb)}
-    found |= commanded(before, verbs[-1]) if verbs else set()  # the last one wins
+    last = commanded(before, verbs[-1]) if verbs else set()  # it wins
+    found |= last
+    if any(verb not in ("run", "checkpoint") for verb in verbs[:-1]):  # also of a run that was asked to end before it
+        found |= {replace(at, ended=True) for at in last}
     for how in orders:
         ended = ends(before, how)
         found |= {after for verb in verbs[-1:] for after in commanded(ended, verb)}
