@@ -110,8 +110,8 @@ def show_cpu(used: dict[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=3000)
-    parser.add_argument("--max-tasks", type=int, default=16, help="of the node: tasks under way at once")
+    parser.add_argument("--tasks", type=int, default=4000)
+    parser.add_argument("--max-tasks", type=int, default=64, help="of the node: tasks under way at once")
     parser.add_argument("--alone", action="store_true", help="without RQ, Celery, pebble and ProcessPoolExecutor")
     options = parser.parse_args()
     print(machine())

@@ -25,7 +25,7 @@ from mpfora.kv import (
 GATHER_S = 0.002
 #: how long where the last request was of several: more are to come then, and each request costs this process and etcd
 #: as much as ten transactions more in it
-GATHER_MORE_S = 0.016
+GATHER_MORE_S = 0.008
 #: more than this makes a request no cheaper per transaction
 MAX_TXNS = 60
 #: etcd's limit of operations; nested ones count on top of those around them
