@@ -90,7 +90,7 @@ def _length(rng: random.Random, longest_s: float, short: float) -> float:
 
 
 def _strike(kind: str, victims: Callable[[Host], list[int | None]]) -> Kind:
-    """SIGKILL to processes of one node."""
+    """SIGKILL to processes of one node, and none of them can do anything about the death of another."""
 
     def strike(scene: Scene, rng: random.Random) -> Fault | None:
         host = _healthy_host(scene, rng)
@@ -101,8 +101,9 @@ def _strike(kind: str, victims: Callable[[Host], list[int | None]]) -> Kind:
         host.busy = True
         lasts = rng.uniform(0.5, 3)
         fault = Fault(kind, host.name, boot_ns(), lasts, lambda: _free(host), strikes=True, disables=True)
-        for pid in pids:
-            send(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                send(pid, number)
         return fault
 
     return strike
@@ -452,7 +453,8 @@ def _everything(host: Host) -> list[int | None]:
 
 
 _ORPHANED = _strike("supervisor killed", lambda host: [_supervisor(host)])
-_BOTH = _strike("supervisor and zygote killed", lambda host: [_supervisor(host), host.zygote()])
+#: the zygote first: it is continued by the death of its supervisor
+_BOTH = _strike("supervisor and zygote killed", lambda host: [host.zygote(), _supervisor(host)])
 _SLOWLY = _take_lease("lease revoked, node slow", slow=True)
 
 
