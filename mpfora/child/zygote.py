@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import setproctitle
@@ -154,7 +154,8 @@ class Zygote:
             frames = self._link.read()
             for frame in frames:
                 if isinstance(frame, wire.Fork):
-                    orders.extend(self._order(frame))
+                    if (order := self._order(frame)) is not None:
+                        orders.append(order)
                     continue
                 self._fork(orders)
                 orders = []
@@ -163,16 +164,16 @@ class Zygote:
                 break
         self._fork(orders)
 
-    def _order(self, frame: wire.Fork) -> Iterator[Order]:
-        """Nothing, if no handler is there for it: then the supervisor is told."""
+    def _order(self, frame: wire.Fork) -> Order | None:
+        """None: no handler is there for it, and the supervisor is told."""
         fds = ForkFds(*self._link.take_fds())
         handler = self._handlers.get(frame.handler)
         if handler is not None:
-            yield Order(frame, fds, handler)
-            return
+            return Order(frame, fds, handler)
         for fd in fds:
             os.close(fd)
         self._link.send(wire.StartFailed(frame.run, f"this node has no handler called {frame.handler!r}"))
+        return None
 
     def _fork(self, orders: Sequence[Order]) -> None:
         if not orders:

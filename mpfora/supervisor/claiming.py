@@ -82,7 +82,8 @@ class Claims:
                 if (flight := self.in_flight.pop(task_id, None)) is not None:
                     self._passed[task_id] = flight.changed
                     if flight.missed is not None:
-                        self._cleared[flight.missed] = now_s + LATE_S
+                        others = {node: until for node, until in self._cleared.items() if now_s < until}
+                        self._cleared = {**others, flight.missed: now_s + LATE_S}
                 self.look_at([task_id], now_s)
                 return False
             case Unknown(task_id, _):
