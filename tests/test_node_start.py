@@ -217,9 +217,9 @@ def test_a_node_that_is_started_right_after_its_death_waits_for_its_former_lease
         site.submit("t")
         child, zygote = first.child("t"), first.zygote
         lease = etcd.post("kv/range", {"key": encoded(site.layout.member("n1").encode())})["kvs"][0]["lease"]
-        os.kill(zygote, signal.SIGSTOP)
-        first.send(signal.SIGKILL)
-        os.kill(zygote, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # the zygote first: its supervisor's death continues it
+            os.kill(zygote, number)
+            first.send(number)
         first.wait_empty()
         again = site.start("zoo:sleep", lease_ttl=20, joined=False)
         again.log.wait(f"waiting for the lease of a former life of this node .pid {first.pid}")
