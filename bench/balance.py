@@ -15,15 +15,27 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections.abc import Mapping
 
-from mpfora.model import Cost, Member, Wants
-from mpfora.supervisor.balance import CostBalancer, FairBalancer
-from mpfora.supervisor.changes import Change, Changes, MemberGone, MemberPut, OwnerGone, OwnerPut, TaskPut, UsagePut
-from mpfora.supervisor.cost_plan import cost_transfers
-from mpfora.supervisor.designations import Designations
-from mpfora.supervisor.meter import summarize
-from mpfora.supervisor.mirror import Mirror
-from mpfora.supervisor.plan import Seat, transfers
+from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.changes import (
+    Change,
+    Changes,
+    MemberGone,
+    MemberPut,
+    OwnerGone,
+    OwnerPut,
+    TaskPut,
+    UsagePut,
+    WantsPut,
+)
+from mpfora.cluster.cost_plan import cost_transfers
+from mpfora.cluster.fair_plan import Seat, transfers
+from mpfora.cluster.mirror import Mirror
+from mpfora.model.needs import NOTHING, Needs
+from mpfora.model.task import Cost, Member, Wants
+from mpfora.supervisor.balance.balancer import CostBalancer, FairBalancer
+from mpfora.supervisor.balance.meter import summarize
 from mpfora.testing.balancing import HEADER, Life
 from mpfora.testing.cluster import Cluster
 
@@ -41,27 +53,34 @@ def whole_cores(nodes: int, tasks: int) -> None:
 
 
 class Books:
-    """One mirror and its designations, and the time that a revision takes."""
+    """One mirror and its assignment, and the time that a revision takes."""
 
-    def __init__(self, nodes: int) -> None:
-        self.mirror = Mirror()
-        self.books = Designations(self.mirror)
+    labels: Mapping[str, str] = dict.fromkeys(("kind0", "kind1", "kind2", "kind3"), "")
+
+    def __init__(self, nodes: int, has: Needs = NOTHING) -> None:
+        self.mirror, self.has = Mirror(), has
+        self.books = Assignments(self.mirror)
         self.names = [f"n{n}" for n in range(nodes)]
         for name in self.names:
-            self.put(MemberPut(Member(name, handlers=("work",))))
+            self.put(MemberPut(self.member(name)))
+
+    def member(self, name: str) -> Member:
+        return Member(name, handlers=("work",), labels=self.labels, has=self.has)
 
     def put(self, *changes: Change) -> None:
         self.books.fold(self.mirror.absorb(Changes(self.mirror.revision + 1, changes)))
 
     def claim_all(self) -> int:
-        """Every designated task is claimed, each in a revision of its own."""
-        claims = list(self.books.designee.items())
-        for task_id, node in claims:
-            self.put(OwnerPut(task_id, node, self.mirror.revision + 1))
-        return len(claims)
+        """Claim what is assigned, each in a revision of its own, and what is assigned then. Returns how many."""
+        claimed = 0
+        while self.books.assignee:
+            for task_id, node in list(self.books.assignee.items()):
+                self.put(OwnerPut(task_id, node, self.mirror.revision + 1))
+                claimed += 1
+        return claimed
 
     def spread(self) -> int:
-        counts = [self.books.load(name).owned for name in self.mirror.members]
+        counts = [self.books.loads.of(name).owned for name in self.mirror.members]
         return max(counts) - min(counts)
 
 
@@ -79,7 +98,7 @@ def books_alone(nodes: int, tasks: int) -> None:
     plan_ms = (time.perf_counter() - began) * 1e3
     moves = carry_out(books, plan)
     join_spread = books.spread()
-    dead = [task.id for task in books.mirror.owned_by("n0")]
+    dead = list(books.mirror.owned_by("n0"))
     books.put(MemberGone("n0"), *[OwnerGone(task_id, clean=False) for task_id in dead])
     claimed = books.claim_all()
     again = transfers([Seat(name) for name in books.mirror.members], books.books.groups())
@@ -87,6 +106,32 @@ def books_alone(nodes: int, tasks: int) -> None:
         f"{nodes:4} x {tasks:7}  attempts/claim {claims / tasks:.3f}  spread {start_spread}  join: {moves} moves of"
         f" {tasks // (nodes + 1)} needed, spread {join_spread}  death: {claimed} claimed, {sum(t.count for t in again)}"
         f" moves more, spread {books.spread()}  fold {per_event_us:.0f} us/event  plan {plan_ms:.1f} ms"
+    )
+
+
+#: what tasks need, in the comparison of plans: as many of each
+NEEDS: tuple[Needs, ...] = ((("cpus", 1000), ("gpus", 1)), (("cpus", 2000),), (("memory", 1 << 30),), ())
+
+
+def plan_with_needs(nodes: int, tasks: int) -> None:
+    """The plan when a node joins, of tasks of four kinds: where they need resources, and where they need nothing."""
+    each = tasks // nodes
+    has = (("cpus", 3000 * each), ("gpus", each), ("memory", (1 << 30) * each))
+    took: list[tuple[float, int]] = []
+    for needs in (NEEDS, ((),) * len(NEEDS)):
+        books = Books(nodes, has)
+        for n in range(tasks):
+            labels = {f"kind{n % len(NEEDS)}": ""}
+            books.put(TaskPut(f"t{n}"), WantsPut(f"t{n}", Wants(labels=labels, needs=needs[n % len(NEEDS)])))
+        books.claim_all()
+        books.put(MemberPut(books.member("new")))
+        began = time.perf_counter()
+        plan = transfers([Seat(name, has=has) for name in books.mirror.members], books.books.groups())
+        took.append(((time.perf_counter() - began) * 1e3, sum(transfer.count for transfer in plan)))
+    (with_ms, moves), (without_ms, plain_moves) = took
+    print(
+        f"{nodes:4} x {tasks:7}  plan {with_ms:.1f} ms, {moves} moves; of tasks that need nothing {without_ms:.1f} ms,"
+        f" {plain_moves} moves"
     )
 
 
@@ -141,7 +186,7 @@ def cost_plan(nodes: int, tasks: int) -> None:
         books.put(UsagePut(node, summarize(costs, lambda task_id: "")))
     seats = [Seat(name) for name in books.mirror.members]
     began = time.perf_counter()
-    passings, transfers_ = cost_transfers(seats, books.books.groups(), books.books.priced())
+    passings, transfers_ = cost_transfers(seats, books.books.groups(), books.books.loads.priced())
     plan_ms = (time.perf_counter() - began) * 1e3
     before = uneven(owned)
     for passing in passings:
@@ -206,6 +251,9 @@ def main() -> None:
     sizes = ((3, 1000), (10, 2000)) if quick else ((3, 1000), (10, 10_000), (50, 50_000), (200, 100_000))
     for nodes, tasks in sizes:
         books_alone(nodes, tasks)
+    print("\nthe plan with needs: the books alone")
+    for nodes, tasks in sizes:
+        plan_with_needs(nodes, tasks)
     print("\nby cost: whole cores")
     for nodes, tasks, hot in ((5, 100, 10),) if quick else ((5, 100, 10), (6, 300, 18), (10, 500, 30)):
         by_cost(nodes, tasks, hot)

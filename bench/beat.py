@@ -15,11 +15,12 @@ from timeit import Timer
 
 from common import machine
 
-from mpfora import Context, Task, wire
-from mpfora.child.beat import Pulse
-from mpfora.child.channel import Channel
-from mpfora.child.orders import Orders
-from mpfora.slots import SlotTable
+from mpfora import Context, Task
+from mpfora.child.run.channel import Channel
+from mpfora.child.run.heartbeat import Heartbeat
+from mpfora.child.run.stop_requests import StopRequests
+from mpfora.ipc.slots import Slot, SlotTable
+from mpfora.model.run_spec import RunLimits, RunSpec
 
 ROUNDS = 15
 CALLS = 50_000
@@ -41,9 +42,11 @@ def context() -> Context:
     """A Context as entry makes it, in this process."""
     slots = SlotTable.create()
     ours, _theirs = socket.socketpair()
-    order = wire.Fork(1, "bench", "bench:beat", "{}", 1, 1, None, 0, 10.0)
-    pulse = Pulse(slots, 0, "mpfora: task bench beat")
-    return Context(Task("bench", {}, "bench:beat"), order, pulse, Orders(Channel(ours.detach()), pulse), None)
+    spec = RunSpec("bench", "bench:beat", "{}", 1, 1, None, RunLimits(10.0))
+    heartbeat = Heartbeat(Slot(slots, 0), "mpfora: task bench beat")
+    return Context(
+        Task("bench", {}, "bench:beat"), spec, heartbeat, StopRequests(Channel(ours.detach()), heartbeat), None
+    )
 
 
 def rows() -> dict[str, float]:

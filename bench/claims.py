@@ -17,14 +17,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from common import machine, own_etcd
 
-from mpfora.etcd import Etcd
-from mpfora.keys import Layout
-from mpfora.kv import Put, Txn
-from mpfora.model import Claim, Member
-from mpfora.states import State, TaskState
-from mpfora.supervisor.coordinator import Update, Won
-from mpfora.supervisor.etcd_coordinator import EtcdCoordinator
-from mpfora.supervisor.transactions import claim_txn
+from mpfora.model.state import State, TaskState
+from mpfora.model.task import Claim, Member
+from mpfora.store.etcd import Etcd
+from mpfora.store.keys import Layout
+from mpfora.store.kv import Put, Txn
+from mpfora.supervisor.coordinator.etcd import EtcdCoordinator
+from mpfora.supervisor.coordinator.interface import ClaimRequest, Update, Won
+from mpfora.supervisor.coordinator.transactions import claim_txn
 
 BATCH = 60
 IN_FLIGHT = 4
@@ -32,12 +32,18 @@ SINGLE_IN_FLIGHT = 64
 ROUNDS = 3
 
 
-async def put_tasks(etcd: Etcd, layout: Layout, names: Sequence[str]) -> None:
-    async def put(name: str) -> None:
-        await etcd.submit(Txn((), (Put(layout.task(name), ""), Put(layout.props(name), '{"below":1000}'))), name)
+async def put_tasks(etcd: Etcd, layout: Layout, names: Sequence[str]) -> dict[str, int]:
+    """Returns the create revision of each, by which nodes claim it."""
 
+    async def put(name: str) -> int:
+        txn = Txn((), (Put(layout.task(name), ""), Put(layout.props(name), '{"below":1000}')))
+        return (await etcd.submit(txn, name)).revision
+
+    created: dict[str, int] = {}
     for first in range(0, len(names), 1000):
-        await asyncio.gather(*map(put, names[first : first + 1000]))
+        some = names[first : first + 1000]
+        created |= zip(some, await asyncio.gather(*map(put, some)), strict=True)
+    return created
 
 
 async def in_lanes(lanes: int, items: Sequence[Sequence[str]], do: Callable[[Sequence[str]], Awaitable[None]]) -> float:
@@ -64,16 +70,17 @@ async def measure_round(endpoint: str, count: int) -> dict[str, float]:
     await node.open(Member("bench"), 60)
     batched = [f"batched-{index}" for index in range(count)]
     single = [f"single-{index}" for index in range(count // 4)]
-    await put_tasks(etcd, layout, batched + single)
+    created = await put_tasks(etcd, layout, batched + single)
     fences: dict[str, int] = {}
 
     async def claim(names: Sequence[str]) -> None:
-        for answer in await node.claim([(name, None) for name in names]):
+        for answer in await node.claim([ClaimRequest(name, created=created[name]) for name in names]):
             assert isinstance(answer, Won)
             fences[answer.claim.task_id] = answer.claim.fence
 
     async def claim_alone(names: Sequence[str]) -> None:
-        assert (await etcd.txn(claim_txn(layout, node.session, names[0], None))).succeeded
+        request = ClaimRequest(names[0], created=created[names[0]])
+        assert (await etcd.txn(claim_txn(layout, node.session, request))).succeeded
 
     async def done(names: Sequence[str]) -> None:
         update = Update(state=TaskState(State.COMPLETED, result=1))

@@ -24,6 +24,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
+# as users run it: compiled once
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 from mpfora.embedded import Embedded, acquire  # noqa: E402
 
 T = TypeVar("T")
@@ -88,7 +91,7 @@ class Node:
         return self.process.pid
 
     def zygote(self) -> psutil.Process:
-        return next(p for p in psutil.Process(self.pid).children() if "zygote" in " ".join(p.cmdline()))
+        return next(p for p in psutil.Process(self.pid).children(recursive=True) if "zygote" in " ".join(p.cmdline()))
 
     def children(self) -> list[psutil.Process]:
         return self.zygote().children()

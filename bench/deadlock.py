@@ -18,8 +18,8 @@ import time
 from common import LIMIT_S, Node, machine, node, own_etcd, run, until
 
 from mpfora import AsyncClient
-from mpfora.etcd import Etcd
-from mpfora.keys import Layout
+from mpfora.store.etcd import Etcd
+from mpfora.store.keys import Layout
 
 NAME = "bench"
 

@@ -32,10 +32,10 @@ from pathlib import Path
 from common import machine
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from mpfora.config import Settings  # noqa: E402
-from mpfora.linux import boot_ns  # noqa: E402
+from mpfora.config.settings import Settings  # noqa: E402
+from mpfora.linux.syscalls import boot_ns  # noqa: E402
 from tests.faults.checker import check  # noqa: E402
 from tests.faults.evidence import Evidence, How, Life, S, by_task, read_lives  # noqa: E402
 from tests.faults.failover import Failover  # noqa: E402

@@ -11,20 +11,20 @@ import argparse
 import re
 import secrets
 import time
-import urllib.request
 
 import psutil
 from common import Cpu, machine, node, own_etcd, run, until
 
 from mpfora import AsyncClient
+from mpfora.embedded.gateway import Gateway
 
 #: requests that etcd was sent: calls, and messages on streams
 _REQUESTS = re.compile(r"^grpc_server_msg_received_total\{.*\} ([\d.e+]+)$", re.MULTILINE)
 
 
 def requests(endpoint: str) -> float:
-    with urllib.request.urlopen(f"http://{endpoint}/metrics") as page:
-        return sum(map(float, _REQUESTS.findall(page.read().decode())))
+    page = Gateway(endpoint.removeprefix("unix:")).metrics()
+    return sum(map(float, _REQUESTS.findall(page)))
 
 
 async def submit(endpoint: str, namespace: str, count: int) -> None:

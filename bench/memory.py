@@ -15,10 +15,7 @@ import sys
 
 import psutil
 from common import ROOT, machine
-
-from mpfora.handler_spec import parse_spec
-from mpfora.supervisor.events import ChildStarted, Event
-from mpfora.supervisor.zygote import RunLimits, Zygote
+from sleepers import start_sleepers
 
 CHILDREN = 10
 #: long enough for every child to have come to rest
@@ -35,21 +32,12 @@ def uss(pid: int) -> float:
 async def child(with_numpy: bool) -> float:
     """The median of some children that sleep in their handler."""
     os.environ["BENCH_NUMPY"] = "1" if with_numpy else ""
-    events: asyncio.Queue[Event] = asyncio.Queue()
-    zygote = Zygote([parse_spec("sleep=handlers:sleep")], "bench", events.put_nowait, lambda *_: None)
-    await zygote.start()
+    zygotes, pids = await start_sleepers(CHILDREN)
     try:
-        for run in range(CHILDREN):
-            zygote.fork(run, f"task-{run}", "sleep", "{}", 1, 1, None, RunLimits(stop_timeout_s=10))
-        pids = []
-        while len(pids) < CHILDREN:
-            event = await events.get()
-            if isinstance(event, ChildStarted):
-                pids.append(event.pid)
         await asyncio.sleep(REST_S)
         return statistics.median(map(uss, pids))
     finally:
-        await zygote.close()
+        await zygotes.close()
 
 
 def interpreter(code: str) -> float:
@@ -69,7 +57,9 @@ def main() -> None:
     rows = {
         "a task's process": asyncio.run(child(False)),
         "a bare fork of a fresh interpreter": interpreter(FORK),
-        "a bare fork of an interpreter with a zygote's modules": interpreter(f"import mpfora.child.zygote; {FORK}"),
+        "a bare fork of an interpreter with a zygote's modules": interpreter(
+            f"import mpfora.child.zygote.start; {FORK}"
+        ),
         "a fresh interpreter": interpreter(SLEEP),
     }
     if importlib.util.find_spec("numpy") is not None:

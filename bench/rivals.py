@@ -56,8 +56,8 @@ def rq(count: int) -> float:
     try:
         from redis import Redis
         from rq import Queue
-    except ImportError:
-        raise NotHere("rq is not installed") from None
+    except ImportError as error:
+        raise NotHere(f"rq does not start here: {error}") from None
     with _redis() as url, _workers([[sys.executable, "-m", "rq.cli", "worker", "--url", url, "-q"]] * WORKERS):
         queue = Queue(connection=Redis.from_url(url))
         finished = queue.finished_job_registry
@@ -76,9 +76,9 @@ def celery(count: int) -> float:
     """--max-tasks-per-child 1: the prefork pool replaces each process after its task."""
     try:
         import celery  # noqa: F401
-        import redis  # noqa: F401
-    except ImportError:
-        raise NotHere("celery or redis is not installed") from None
+        import kombu.transport.redis  # noqa: F401 - what its worker needs to start: redis, and packaging
+    except ImportError as error:
+        raise NotHere(f"celery does not start here: {error}") from None
     with _redis() as url:
         os.environ["BENCH_CELERY"] = url
         command = [sys.executable, "-m", "celery", "-A", "rival_jobs", "worker", "-l", "ERROR", "--without-gossip"]

@@ -16,24 +16,12 @@ import time
 from collections.abc import Iterable
 
 from common import HERE, ROOT, machine
-
-from mpfora.handler_spec import parse_spec
-from mpfora.supervisor.events import ChildStarted, Event
-from mpfora.supervisor.zygote import RunLimits, Zygote
+from sleepers import start_sleepers
 
 
 async def be_supervisor(number: int) -> None:
     """A supervisor without etcd: print the children's pids, and wait to be killed."""
-    events: asyncio.Queue[Event] = asyncio.Queue()
-    zygote = Zygote([parse_spec("sleep=handlers:sleep")], "bench", events.put_nowait, lambda *_: None)
-    await zygote.start()
-    for run in range(number):
-        zygote.fork(run, f"task-{run}", "sleep", "{}", 1, 1, None, RunLimits(stop_timeout_s=10))
-    pids = []
-    while len(pids) < number:
-        event = await events.get()
-        if isinstance(event, ChildStarted):
-            pids.append(event.pid)
+    _, pids = await start_sleepers(number)
     print(*pids, flush=True)
     await asyncio.Event().wait()
 

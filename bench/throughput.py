@@ -23,8 +23,8 @@ from etcd3.etcdrpc import rpc_pb2 as rpc
 from rivals import RIVALS
 
 from mpfora import AsyncClient
-from mpfora.etcd import Etcd
-from mpfora.keys import Layout
+from mpfora.store.etcd import Etcd
+from mpfora.store.keys import Layout
 
 BARE = """
 {image}

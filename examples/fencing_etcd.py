@@ -21,7 +21,7 @@ from mpfora import Client, Consumer, Context, EtcdCoordinator, Message, Task
 from mpfora.embedded import acquire
 
 NAMESPACE = "mpfora"
-#: HOST:PORT, for the handler
+#: HOST:PORT or unix:/PATH, for the handler
 ENDPOINT = "FENCING_ETCD"
 
 
@@ -36,8 +36,9 @@ class Guarded:
         # here, in the task's own process: gRPC does not survive a fork, so the module must not import it
         import etcd3
 
+        # of a socket, unix:/PATH, the client makes the same of these two as of a host and a port
         host, _, port = os.environ[ENDPOINT].rpartition(":")
-        self._etcd = etcd3.client(host=host, port=int(port))
+        self._etcd = etcd3.client(host=host, port=port)
         self._key, self._owner, self._fence = key, f"/{NAMESPACE}/tasks/{task_id}/owner", fence
 
     def read(self) -> Any:

@@ -22,10 +22,14 @@ PATIENCE_S = 3.0
 
 
 async def reachable(server: str) -> bool:
+    """server: HOST:PORT or unix:PATH."""
     host, _, port = server.rpartition(":")
     try:
         async with asyncio.timeout(PATIENCE_S):
-            _, writer = await asyncio.open_connection(host, int(port))
+            if host == "unix":
+                _, writer = await asyncio.open_unix_connection(port)
+            else:
+                _, writer = await asyncio.open_connection(host, int(port))
     except (OSError, TimeoutError):
         return False
     writer.close()

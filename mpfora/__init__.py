@@ -9,25 +9,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mpfora._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from mpfora.child.context import Context as Context
+    from mpfora.child.run.context import Context as Context
+    from mpfora.child.run.context import RunContext as RunContext
+    from mpfora.child.run.current import current as current
     from mpfora.client import AsyncClient as AsyncClient
     from mpfora.client import Client as Client
+    from mpfora.errors import MemoryLimit as MemoryLimit
+    from mpfora.errors import RemoteError as RemoteError
+    from mpfora.errors import RunDied as RunDied
+    from mpfora.errors import Stalled as Stalled
+    from mpfora.errors import TaskTimeout as TaskTimeout
     from mpfora.handlers import Handler as Handler
     from mpfora.handlers import handler as handler
-    from mpfora.model import Task as Task
+    from mpfora.model.state import Message as Message
+    from mpfora.model.task import Task as Task
+    from mpfora.pool import Pool as Pool
+    from mpfora.pool import PoolFuture as PoolFuture
     from mpfora.retry import Retry as Retry
-    from mpfora.states import Message as Message
-    from mpfora.supervisor.balance import Balancer as Balancer
-    from mpfora.supervisor.balance import CostBalancer as CostBalancer
-    from mpfora.supervisor.balance import FairBalancer as FairBalancer
-    from mpfora.supervisor.balance import NoBalancer as NoBalancer
+    from mpfora.supervisor.balance.balancer import Balancer as Balancer
+    from mpfora.supervisor.balance.balancer import CostBalancer as CostBalancer
+    from mpfora.supervisor.balance.balancer import FairBalancer as FairBalancer
+    from mpfora.supervisor.balance.balancer import NoBalancer as NoBalancer
     from mpfora.supervisor.consumer import Consumer as Consumer
-    from mpfora.supervisor.coordinator import Coordinator as Coordinator
-    from mpfora.supervisor.etcd_coordinator import EtcdCoordinator as EtcdCoordinator
-    from mpfora.supervisor.memory_coordinator import MemoryCoordinator as MemoryCoordinator
+    from mpfora.supervisor.coordinator.etcd import EtcdCoordinator as EtcdCoordinator
+    from mpfora.supervisor.coordinator.interface import Coordinator as Coordinator
+    from mpfora.supervisor.coordinator.memory import MemoryCoordinator as MemoryCoordinator
 
 #: public name -> the module that holds it
 _HOMES = {
@@ -35,17 +44,26 @@ _HOMES = {
     "Balancer": "mpfora.supervisor.balance",
     "Client": "mpfora.client",
     "Consumer": "mpfora.supervisor.consumer",
-    "Context": "mpfora.child.context",
-    "Coordinator": "mpfora.supervisor.coordinator",
-    "EtcdCoordinator": "mpfora.supervisor.etcd_coordinator",
+    "Context": "mpfora.child.run.context",
+    "Coordinator": "mpfora.supervisor.coordinator.interface",
+    "EtcdCoordinator": "mpfora.supervisor.coordinator.etcd",
     "CostBalancer": "mpfora.supervisor.balance",
     "FairBalancer": "mpfora.supervisor.balance",
     "Handler": "mpfora.handlers",
-    "MemoryCoordinator": "mpfora.supervisor.memory_coordinator",
-    "Message": "mpfora.states",
+    "MemoryCoordinator": "mpfora.supervisor.coordinator.memory",
+    "MemoryLimit": "mpfora.errors",
+    "Message": "mpfora.model.state",
     "NoBalancer": "mpfora.supervisor.balance",
+    "Pool": "mpfora.pool",
+    "PoolFuture": "mpfora.pool",
+    "RemoteError": "mpfora.errors",
     "Retry": "mpfora.retry",
-    "Task": "mpfora.model",
+    "RunContext": "mpfora.child.run.context",
+    "RunDied": "mpfora.errors",
+    "Stalled": "mpfora.errors",
+    "Task": "mpfora.model.task",
+    "TaskTimeout": "mpfora.errors",
+    "current": "mpfora.child.run.current",
     "handler": "mpfora.handlers",
 }
 

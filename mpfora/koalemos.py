@@ -19,18 +19,19 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import psutil
-
-from mpfora.child.context import Context
+from mpfora.child.run.context import Context
 from mpfora.handlers import handler
-from mpfora.model import Task
-from mpfora.states import Message
+from mpfora.linux import procfs
+from mpfora.model.state import Message
+from mpfora.model.task import Task
 
 #: of the program's output, in bytes: as JSON it may become six times as large, and a result may be 64 KiB
 MOST_TAIL = 8192
 #: a longer line is handed on in pieces
 _LINE_BYTES = 8192
 _READ_BYTES = 65536
+#: a program that was ended by SIGTERM or the like: so long its node has to hear of a signal to all processes
+_BROADCAST_S = 1.0
 #: how soon a request to stop is seen
 _LOOK_S = 0.1
 #: before the handler's time is up the group is killed, so that there is time to report
@@ -85,7 +86,7 @@ class Program:
             raise ValueError("args, env and cwd cannot hold a zero byte")
         bad = next((name for name in self.env if not name or "=" in name), None)
         if bad is not None:
-            raise ValueError(f"env: {bad!r} is no name of a variable")
+            raise ValueError(f"env: {bad!r} is not a name of a variable")
         codes = [*self.ok_codes, *self.release_codes, *self.fail_codes]
         if any(not 0 <= code <= 255 for code in codes):
             raise ValueError("exit codes are from 0 to 255")
@@ -120,6 +121,9 @@ def run(task: Task, ctx: Context) -> Message | dict[str, Any]:
     if code in program.release_codes:
         print(f"koalemos: {_ending(code)}: given back, to be run again", flush=True)
         return Message.release()
+    if -code in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) and ctx.wait(_BROADCAST_S):
+        print(f"koalemos: {_ending(code)}, as all processes of the node", flush=True)
+        return ctx.leave()
     kind = GivenUp if code in program.fail_codes else ExitError
     raise kind(f"{program.args[0]}: {_ending(code)}; its output ends in:\n{output.tail()}")
 
@@ -189,7 +193,6 @@ def _attend(process: subprocess.Popen[bytes], output: _Output, program: Program,
                 if process.stdout.fileno() in ready and not output.take(process.stdout):
                     poller.unregister(process.stdout)  # it has closed its output and goes on
                 stopper.look()
-                _reap_others(process.pid)
             _end(process)
             output.take_rest(process.stdout)
     finally:
@@ -241,26 +244,8 @@ def _kill_group(leader: int, number: int) -> None:
 
 
 def _others_live(leader: int) -> bool:
-    """Whether members of the group are among this process's children, to whom an exited leader's belong."""
-    for child in psutil.Process().children():
-        try:
-            if child.pid != leader and os.getpgid(child.pid) == leader and child.status() != psutil.STATUS_ZOMBIE:
-                return True
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return False
-
-
-def _reap_others(leader: int) -> None:
-    """What the program has abandoned becomes this process's child, and its zombies would add up."""
-    while True:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if ended is None or ended.si_pid == leader:
-            return
-        os.waitpid(ended.si_pid, 0)
+    """Whether the group has a member that lives, besides its leader, which has exited and is not reaped."""
+    return any(stat.pgid == leader and stat.pid != leader and not stat.is_zombie for stat in procfs.processes())
 
 
 class _Output:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from mpfora.states import TaskError
-from mpfora.units import parse_duration
+from mpfora.model.state import TaskError
+from mpfora.model.units import format_duration, held_time, parse_duration, shown
+
+if TYPE_CHECKING:
+    from random import Random  # which children have no use of
 
 #: the most errors that a policy may count, budgets included: all of them are kept in the task's state
 MAX_ERRORS = 1_000
+#: no delay grows by more than this from one error to the next
+MOST_FACTOR = 1_000_000
 #: the causes of errors that may have a budget of their own (outcome.TASK_ERRORS)
-BUDGET_CAUSES = ("raised", "exited", "signalled", "stalled", "memory_limit", "start_failed")
+BUDGET_CAUSES = ("raised", "exited", "signalled", "stalled", "memory_limit", "pids_limit", "start_failed")
 #: what is told of a task besides, and never counts against it
 _UNCOUNTED = frozenset({"zygote_lost", "node_lost"})
 
 #: exceptions that no policy tries again: what they are about does not change
 _FINAL = {
+    "mpfora.child.run.json_values.BadValue": "the value that cannot be kept will not change by itself",
     "mpfora.child.schema.BadProps": "its props are not what its handler needs, and will not change",
     "mpfora.koalemos.GivenUp": "its exit code is one of its fail_codes",
 }
 
 ErrorClasses = Iterable[type[BaseException] | str] | type[BaseException] | str
+
+
+class _Default(str):
+    """A duration that nobody has chosen: it gives way to a chosen one that contradicts it."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +57,9 @@ class Retry:
 
     max_errors: int = 8
     within: float | str = "4h"
-    delay: float | str = "1s"
+    delay: float | str = _Default("1s")
     factor: float = 2.0
-    max_delay: float | str = "10m"
+    max_delay: float | str = _Default("10m")
     jitter: float = 0.1
     budgets: Mapping[str, int] = field(default_factory=dict)
     retry_on: ErrorClasses = ()
@@ -56,16 +69,29 @@ class Retry:
         _check_count("max_errors", self.max_errors)
         object.__setattr__(self, "budgets", _budgets(self.budgets))
         if self.most_errors > MAX_ERRORS:
-            raise ValueError(f"Retry(budgets={self.budgets}): with max_errors at most {MAX_ERRORS}, each is kept")
+            raise ValueError(
+                f"Retry(budgets={shown(self.budgets)}): with max_errors at most {MAX_ERRORS}, each is kept"
+            )
         for name in ("factor", "jitter"):
             if isinstance(number := getattr(self, name), bool) or not isinstance(number, int | float):
-                raise ValueError(f"Retry({name}={number!r}): a number is needed")
-        if not 1 <= self.factor < float("inf"):
-            raise ValueError(f"Retry(factor={self.factor}): a number from 1 up")
+                raise ValueError(f"Retry({name}={shown(number)}): a number is needed")
+        if not 1 <= self.factor <= MOST_FACTOR:
+            raise ValueError(f"Retry(factor={shown(self.factor)}): a number from 1 to {MOST_FACTOR:,}")
         if not 0 <= self.jitter < 1:
-            raise ValueError(f"Retry(jitter={self.jitter}): from 0 to below 1")
+            raise ValueError(f"Retry(jitter={shown(self.jitter)}): from 0 to below 1")
+        defaults = [name for name in ("delay", "max_delay") if isinstance(getattr(self, name), _Default)]
         for name in ("within", "delay", "max_delay"):
             object.__setattr__(self, name, parse_duration(getattr(self, name), f"Retry({name})"))
+        if not self.within:
+            raise ValueError(f"Retry(within={shown(self.within)}): must be over 0: no error would ever count")
+        if float(self.max_delay) < float(self.delay) and defaults:
+            longest = self.max_delay if "delay" in defaults else self.delay
+            object.__setattr__(self, "delay", longest)
+            object.__setattr__(self, "max_delay", longest)
+        elif float(self.max_delay) < float(self.delay):
+            raise ValueError(
+                f"Retry(max_delay={self.max_delay:g} s): must be no shorter than delay, which is {self.delay:g} s"
+            )
         for name in ("retry_on", "fail_on"):
             object.__setattr__(self, name, _class_names(name, getattr(self, name)))
 
@@ -77,15 +103,17 @@ class Retry:
 
 def _check_count(name: str, count: object) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_ERRORS:
-        raise ValueError(f"Retry({name}={count!r}): a whole number from 1 to {MAX_ERRORS}, each error is kept")
+        raise ValueError(f"Retry({name}={shown(count)}): a whole number from 1 to {MAX_ERRORS}, each error is kept")
 
 
 def _budgets(budgets: object) -> dict[str, int]:
     if not isinstance(budgets, Mapping):
-        raise ValueError(f"Retry(budgets={budgets!r}): causes with numbers are needed, like {{'memory_limit': 2}}")
+        raise ValueError(f"Retry(budgets={shown(budgets)}): causes with numbers are needed, like {{'memory_limit': 2}}")
     for cause, count in budgets.items():
         if cause not in BUDGET_CAUSES:
-            raise ValueError(f"Retry(budgets): {cause!r} is no cause of errors: there are {', '.join(BUDGET_CAUSES)}")
+            raise ValueError(
+                f"Retry(budgets): {shown(cause)} is not a cause of errors: there are {', '.join(BUDGET_CAUSES)}"
+            )
         _check_count(f"budgets.{cause}", count)
     return {str(cause): count for cause, count in budgets.items()}
 
@@ -93,7 +121,7 @@ def _budgets(budgets: object) -> dict[str, int]:
 def _class_names(name: str, classes: object) -> tuple[str, ...]:
     given = (classes,) if isinstance(classes, str | type) else classes
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
-        raise ValueError(f"Retry({name}={classes!r}): exception classes or their names are needed")
+        raise ValueError(f"Retry({name}={shown(classes)}): exception classes or their names are needed")
     return tuple(_class_name(name, each) for each in given)
 
 
@@ -101,7 +129,9 @@ def _class_name(name: str, given: object) -> str:
     if isinstance(given, type) and issubclass(given, BaseException):
         return f"{given.__module__}.{given.__qualname__}"
     if not isinstance(given, str) or not given or any(not part.isidentifier() for part in _plain(given).split(".")):
-        raise ValueError(f"Retry({name}): {given!r} is neither an exception class nor its name, like 'module.Class'")
+        raise ValueError(
+            f"Retry({name}): {shown(given)} is neither an exception class nor its name, like 'module.Class'"
+        )
     return given if "." in given else f"builtins.{given}"
 
 
@@ -129,7 +159,7 @@ class GiveUp:
 
 
 def next_try(
-    policy: Retry, errors: Sequence[TaskError], now: float, rng: random.Random, kinds: Sequence[str] = ()
+    policy: Retry, errors: Sequence[TaskError], now: float, rng: Random, kinds: Sequence[str] = ()
 ) -> TryAgain | GiveUp:
     """What follows the newest of a task's errors. `errors` are all kept ones, it the last; `kinds` the names of its
     exception's class and of the bases, () where it was none."""
@@ -137,14 +167,16 @@ def next_try(
         return GiveUp(reason)
     within, delay, max_delay = float(policy.within), float(policy.delay), float(policy.max_delay)
     pool = _pool(policy, errors[-1]) if errors else None
-    recent = sum(1 for error in errors if error.at > now - within and _pool(policy, error) == pool)
+    # what lies further ahead was written by a node whose clock is wrong, or this one's is
+    recent = sum(abs(now - error.at) < within and _pool(policy, error) == pool for error in errors)
     if recent >= (policy.budgets[pool] if pool else policy.max_errors):
-        return GiveUp(f"exceeded error rate: {recent} {pool + ' ' if pool else ''}errors within {within:g} s")
+        counted = f"{pool + ' ' if pool else ''}error{'' if recent == 1 else 's'}"
+        return GiveUp(f"exceeded error rate: {recent} {counted} within {format_duration(within)}")
     wait = delay
     for _ in range(recent - 1):
         wait = min(wait * policy.factor, max_delay)
     wait = min(wait, max_delay)
-    return TryAgain(now + wait * (1 + policy.jitter * (2 * rng.random() - 1)))
+    return TryAgain(held_time(now + wait * (1 + policy.jitter * (2 * rng.random() - 1))))
 
 
 def _pool(policy: Retry, error: TaskError) -> str | None:
@@ -191,8 +223,12 @@ def parse_retry(value: object, over: Retry, what: str = "retry") -> Retry:
     if value == "metafora":
         return METAFORA
     if not isinstance(value, Mapping):
-        raise ValueError(f'{what}: {value!r:.80} is no policy: use an object like {{"max_errors": 3}}, or "metafora"')
+        raise ValueError(
+            f'{what}: {shown(value)} is not a policy: use an object like {{"max_errors": 3}}, or "metafora"'
+        )
     fields = {name: getattr(over, name) for name in _FIELDS}
+    if value.get("delay") is None or value.get("max_delay") is None:  # the one that is not told gives way
+        fields |= {name: _Default(f"{fields[name]:f}s") for name in ("delay", "max_delay")}
     for name in _FIELDS:
         if value.get(name) is not None:
             fields[name] = value[name]
@@ -211,5 +247,6 @@ def _make_alone(name: str, value: object, what: str) -> None:
         Retry(**{name: value})  # type: ignore[arg-type]
     except ValueError as error:
         problem = str(error).partition(": ")[2] or str(error)
-        is_told = not isinstance(value, str | int | float) or repr(value) in problem.split()
-        raise ValueError(f"{what}.{name}: {problem if is_told else f'{value!r:.80}: {problem}'}") from None
+        as_a_word = rf"(?<![\w.]){re.escape(shown(value))}(?![\w.])"
+        is_told = not isinstance(value, str | int | float) or re.search(as_a_word, problem) is not None
+        raise ValueError(f"{what}.{name}: {problem if is_told else f'{shown(value)}: {problem}'}") from None

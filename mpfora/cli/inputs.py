@@ -1,14 +1,15 @@
-"""What the command line reads: durations, times, and props, as click types whose errors name what would be right."""
+"""Click types for durations, times and props. Their errors say what would be right."""
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mpfora.keys import parse_object
-from mpfora.units import parse_duration, parse_time
+from mpfora.model.units import parse_duration, parse_time
+from mpfora.store.json_format import parse_object
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -18,7 +19,7 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         try:
             return parse_duration(value, "duration")
         except ValueError:
-            self.fail(f"{value!r} is no duration: use seconds or a text like '90s', '10m', '4h'", param, ctx)
+            self.fail(f"{value!r} is not a duration: use seconds or a text like '90s', '10m', '4h'", param, ctx)
 
 
 class _Time(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -40,7 +41,7 @@ class _Props(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         if isinstance(value, dict):
             return value
         try:
-            text = Path(value[1:]).read_bytes() if value.startswith("@") else value
+            text = Path(value[1:]).read_bytes().removeprefix(codecs.BOM_UTF8) if value.startswith("@") else value
             return parse_object(text, "props")
         except OSError as error:
             self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
@@ -48,6 +49,21 @@ class _Props(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
             self.fail(str(error), param, ctx)
 
 
+class _Label(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """KEY=VALUE as a pair."""
+
+    name = "label"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, label = value.partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r}: write KEY=VALUE", param, ctx)
+        return key, label
+
+
 DURATION = _Duration()
+LABEL = _Label()
 TIME = _Time()
 PROPS = _Props()

@@ -8,17 +8,18 @@ import sys
 
 import click
 
+from mpfora.cli import printing
 from mpfora.cli.session import Session
 from mpfora.embedded import acquire
 
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-    short_help="The whole thing in one minute.",
+    short_help="Show a cluster at work, in one minute.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> int:
-    """Start an etcd, nodes and tasks, good and hostile ones, and show what becomes of them."""
+    """Start an etcd, nodes, and good and hostile tasks, and show what becomes of them."""
     module = importlib.import_module("mpfora.demo")
     return int(module.main(list(arguments)) or 0)
 
@@ -28,20 +29,20 @@ def demo(arguments: tuple[str, ...]) -> int:
 def foreground_etcd(session: Session) -> int:
     """Run the embedded etcd, or join it, until Ctrl-C.
 
-    Prints HOST:PORT on standard output when it serves. Its folder and its program are chosen by --data-dir and
-    --etcd-program, before the command. It stays as long as nodes or others use it, and some seconds after.
+    Prints its endpoint (unix:/PATH) on standard output when it serves. Choose its folder and its program by --data-dir
+    and --etcd-program, before the command. It stays as long as nodes or others use it, and some seconds after.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with acquire(session.where.data_dir, session.where.program) as etcd:
         verb = "started" if etcd.started else "joined"
-        click.echo(f"mpfora: {verb} the embedded etcd, pid {etcd.etcd_pid}; its data is in {etcd.data_dir}", err=True)
-        click.echo(etcd.endpoint)
+        printing.tell(f"{verb} the embedded etcd, pid {etcd.etcd_pid}; its data is in {etcd.data_dir}")
+        printing.say(etcd.endpoint)
         sys.stdout.flush()
         try:
             etcd.gone.wait()
         except KeyboardInterrupt:
             return 0
-        click.echo(f"mpfora: the embedded etcd at {etcd.endpoint} was stopped", err=True)
+        printing.tell(f"the embedded etcd at {etcd.endpoint} was stopped")
         return 1
 
 

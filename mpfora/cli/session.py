@@ -1,13 +1,16 @@
-"""Session: what the commands share: the etcd that the options name, connected at the first need."""
+"""Session: what the commands share. It connects to the etcd that the options name at the first need."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from mpfora.client import Client
-from mpfora.options import Where, resolve
+from mpfora.config.etcd_options import Where
+
+if TYPE_CHECKING:
+    from mpfora.client import Client
 
 
 @dataclass
@@ -19,8 +22,13 @@ class Session:
     _client: Client | None = None
 
     def client(self) -> Client:
-        """Raises SettingsError, EmbeddedError, and EtcdUnreachable if etcd does not answer now."""
+        """The client, connected. Raises SettingsError, EmbeddedError, and EtcdUnreachable if etcd does not answer
+        now."""
         if self._client is None:
+            # gRPC takes most of a command's start: what needs no etcd (--help, --version, a wrong option) goes without
+            from mpfora.client import Client
+            from mpfora.embedded.choice import resolve
+
             settings, embedded = resolve(self.where)
             if embedded is not None:
                 self._stack.enter_context(embedded)

@@ -1,31 +1,104 @@
-"""What a program submits tasks and looks at the cluster with: `AsyncClient`, and `Client` for programs without an event
-loop.
+"""The clients: `AsyncClient`, and `Client` for programs without an event loop. They submit tasks, look at them, and
+command them.
 
-The two are thin: what they do is in a module for each thing (submission, commanding, listing, looking, waiting,
-purging, and pending, standing and outlook, which say why a task waits and which moves would follow), as functions over
-a KV.
+The two are thin. What they do is in a module for each thing, as functions over a store: submit, commands, unowned,
+removal, purge and wait write; group and its kin stand on all of these; reads, snapshot, rows, task_info and node_info
+look; why_not_running, why_waiting and wait_reports say why a task does not run, and balance_preview says which moves
+would follow.
 """
 
-from mpfora.client.asynchronous import AsyncClient as AsyncClient
-from mpfora.client.blocking import Client as Client
-from mpfora.client.listing import NodeInfo as NodeInfo
-from mpfora.client.listing import TaskInfo as TaskInfo
-from mpfora.client.purging import Purged as Purged
-from mpfora.client.standing import Standing as Standing
-from mpfora.client.standing import told_together as told_together
-from mpfora.client.submission import NewTask as NewTask
-from mpfora.client.submission import Submitted as Submitted
-from mpfora.history import Run as Run
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpfora.client.async_client import AsyncClient as AsyncClient
+    from mpfora.client.group import AsyncGroup as AsyncGroup
+    from mpfora.client.group_errors import GroupExists as GroupExists
+    from mpfora.client.group_errors import GroupIncomplete as GroupIncomplete
+    from mpfora.client.group_errors import GroupNotFound as GroupNotFound
+    from mpfora.client.group_errors import TaskFailed as TaskFailed
+    from mpfora.client.group_progress import GroupProgress as GroupProgress
+    from mpfora.client.node_code import ReloadFailed as ReloadFailed
+    from mpfora.client.node_info import NodeInfo as NodeInfo
+    from mpfora.client.pages import Page as Page
+    from mpfora.client.purge import Purged as Purged
+    from mpfora.client.questions import LiveStack as LiveStack
+    from mpfora.client.submit import NewTask as NewTask
+    from mpfora.client.submit import Submitted as Submitted
+    from mpfora.client.sync_client import Client as Client
+    from mpfora.client.sync_group import Group as Group
+    from mpfora.client.task_details import TaskDetails as TaskDetails
+    from mpfora.client.task_info import TaskInfo as TaskInfo
+    from mpfora.client.wait_reports import Standing as Standing
+    from mpfora.client.wait_reports import told_together as told_together
+    from mpfora.errors import FilterError as FilterError
+    from mpfora.model.history import Run as Run
+    from mpfora.profiles.profile import Profile as Profile
+
+#: public name -> the module that holds it, imported at its first use
+_HOMES = {
+    "AsyncClient": "mpfora.client.async_client",
+    "AsyncGroup": "mpfora.client.group",
+    "Client": "mpfora.client.sync_client",
+    "FilterError": "mpfora.errors",
+    "Group": "mpfora.client.sync_group",
+    "GroupExists": "mpfora.client.group_errors",
+    "GroupIncomplete": "mpfora.client.group_errors",
+    "GroupNotFound": "mpfora.client.group_errors",
+    "GroupProgress": "mpfora.client.group_progress",
+    "LiveStack": "mpfora.client.questions",
+    "NewTask": "mpfora.client.submit",
+    "NodeInfo": "mpfora.client.node_info",
+    "Page": "mpfora.client.pages",
+    "Profile": "mpfora.profiles.profile",
+    "Purged": "mpfora.client.purge",
+    "ReloadFailed": "mpfora.client.node_code",
+    "Run": "mpfora.model.history",
+    "Standing": "mpfora.client.wait_reports",
+    "Submitted": "mpfora.client.submit",
+    "TaskDetails": "mpfora.client.task_details",
+    "TaskFailed": "mpfora.client.group_errors",
+    "TaskInfo": "mpfora.client.task_info",
+    "told_together": "mpfora.client.wait_reports",
+}
 
 __all__ = [
     "AsyncClient",
+    "AsyncGroup",
     "Client",
+    "FilterError",
+    "Group",
+    "GroupExists",
+    "GroupIncomplete",
+    "GroupNotFound",
+    "GroupProgress",
+    "LiveStack",
     "NewTask",
     "NodeInfo",
+    "Page",
+    "Profile",
     "Purged",
+    "ReloadFailed",
     "Run",
     "Standing",
     "Submitted",
+    "TaskDetails",
+    "TaskFailed",
     "TaskInfo",
     "told_together",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mpfora.client' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

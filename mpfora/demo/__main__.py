@@ -2,6 +2,12 @@
 
 import sys
 
-from mpfora.cli import main
+from mpfora.demo import main
+from mpfora.errors import MpforaError
 
-main(["demo", *sys.argv[1:]])
+try:
+    code = main(sys.argv[1:])
+except MpforaError as error:
+    print(f"mpfora: {error}", file=sys.stderr)
+    code = 1
+sys.exit(code)

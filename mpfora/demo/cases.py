@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpfora.demo import work
-from mpfora.outcome import Cause
+from mpfora.model.outcome import Cause
 
 Result = Mapping[str, Any]
 #: the results of all good tasks, by id: some are checked against each other

@@ -1,9 +1,4 @@
-"""The demo's machines: an etcd of its own, and nodes as real processes. Started, killed, stopped, and looked for.
-
-This process becomes the parent of whatever a dead node leaves behind (a subreaper), so that nothing can hide: what is
-left of the cluster at the end is what is left of this process's descendants, and the keeper and its etcd, which belong
-to nobody.
-"""
+"""The demo's machines: an etcd of its own, and nodes as real processes. Started, killed and stopped."""
 
 from __future__ import annotations
 
@@ -14,26 +9,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 import mpfora
-from mpfora import linux
+from mpfora.demo.offspring import Offspring
 from mpfora.demo.witness import FILE_VARIABLE, NODE_VARIABLE
 from mpfora.embedded import Embedded, acquire
+from mpfora.errors import MpforaError
+from mpfora.linux import syscalls
 
 NAMESPACE = "demo"
 #: room for all tasks on one node, so that what the dead one ran goes on at once
 MAX_TASKS = 16
 STOP_TIMEOUT_S = 4.0
-#: what a killed or stopped node, and etcd, may take to be gone for good
-_GONE_WITHIN_S = 10.0
 _LINGER_S = 0.3
-_POLL_S = 0.05
 
 
 class Cluster:
@@ -44,16 +35,14 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="mpfora-demo-"))
         self.runs = self.folder / "runs"
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._web: subprocess.Popen[bytes] | None = None
         self._etcd: Embedded | None = None
-        self._etcd_processes: list[psutil.Process] = []
-        self._strangers = set(psutil.Process().children(recursive=True))
-        self._was_subreaper = linux.is_child_subreaper()
+        self._offspring = Offspring()
 
     def start_etcd(self) -> str:
-        """Its endpoint. Raises EmbeddedError."""
+        """Start etcd. Returns its endpoint. Raises EmbeddedError."""
         self._etcd = acquire(self.folder / "etcd", self._program, linger_s=_LINGER_S, fsync=False)
-        self._etcd_processes = [psutil.Process(pid) for pid in (self._etcd.keeper_pid, self._etcd.etcd_pid)]
-        linux.set_child_subreaper()  # not before: the keeper would be adopted
+        self._offspring.adopt([self._etcd.keeper_pid, self._etcd.etcd_pid])
         return self._etcd.endpoint
 
     def start_node(self, name: str, handlers: list[str]) -> int:
@@ -83,11 +72,37 @@ class Cluster:
         return self.nodes[name].pid
 
     def _environment(self, name: str) -> dict[str, str]:
-        """Settings of the user's own nodes must not reach these."""
+        """The environment without the settings of the user's own nodes, which must not reach these."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MPFORA_")}
         root = str(Path(mpfora.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
         return kept | {"PYTHONPATH": path, NODE_VARIABLE: name, FILE_VARIABLE: str(self.runs)}
+
+    def start_web(self) -> str:
+        """Start `mpfora web` on a free port of the loopback. Returns the link, which lets in once. Raises
+        MpforaError."""
+        assert self._etcd is not None
+        where = ["--etcd", self._etcd.endpoint, "--namespace", NAMESPACE]
+        with open(self.log("web"), "wb") as log:
+            self._web = subprocess.Popen(
+                [sys.executable, "-m", "mpfora.cli", *where, "web", "--listen", "127.0.0.1:0"],
+                cwd=self.folder,
+                env=self._environment("web"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_stop_with_parent,
+            )
+        assert self._web.stdout is not None
+        for line in self._web.stdout:
+            if b"/enter?link=" in line:
+                threading.Thread(
+                    target=self._web.stdout.read, daemon=True
+                ).start()  # so that its output never blocks it
+                return line.decode().strip()
+        said = "; ".join(self.log_tail("web", 3)) or "it said nothing"
+        raise MpforaError(f"mpfora web did not start: {said.removeprefix('mpfora: ')}")
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -104,16 +119,19 @@ class Cluster:
         return {name: code for name, code in codes.items() if code is not None}
 
     def kill_node(self, name: str) -> None:
-        """SIGKILL to its supervisor. What becomes of its zygote and its tasks is the zygote's affair."""
+        """Send SIGKILL to the node's supervisor. Its zygote must see to the rest."""
         self.nodes[name].kill()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def stop(self) -> list[str]:
         """Stop the nodes in order, then let etcd go. Returns what is left of them after a while: one line each."""
-        for node in self.nodes.values():
-            if node.poll() is None:
-                node.terminate()
+        for process in self._started():
+            if process.poll() is None:
+                process.terminate()
+        if self._web is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._web.wait(STOP_TIMEOUT_S + 4)
         late = []
         for name, node in self.nodes.items():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -122,32 +140,21 @@ class Cluster:
             late.append(f"{name} did not stop within {STOP_TIMEOUT_S + 4:g} s of SIGTERM")
         if self._etcd is not None:
             self._etcd.close()
-        _wait_until(lambda: not self._left())
-        return late + [_describe(process) for process in self._left()]
+        return late + self._offspring.wait_gone(self._started())
 
-    def _left(self) -> list[psutil.Process]:
-        """Processes of the demo that live. The dead among our own children are reaped."""
-        own = [process for process in psutil.Process().children(recursive=True) if process not in self._strangers]
-        for process in own:
-            if process.pid not in {node.pid for node in self.nodes.values()}:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(process.pid, os.WNOHANG)
-        return [process for process in own + self._etcd_processes if _lives(process)]
+    def _started(self) -> list[subprocess.Popen[bytes]]:
+        """Our own children that are to end: the nodes, and the page's server."""
+        return [*self.nodes.values(), *([] if self._web is None else [self._web])]
 
     def close(self) -> None:
         """End whatever is left, at once, and remove the folder. Safe to call again."""
-        for node in self.nodes.values():
+        for node in self._started():
             if node.poll() is None:
                 node.kill()  # its zygote kills the tasks
                 node.wait()
         if self._etcd is not None:
             self._etcd.close()
-        if not _wait_until(lambda: not self._left()):
-            for process in self._left():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            _wait_until(lambda: not self._left())
-        linux.set_child_subreaper(self._was_subreaper)
+        self._offspring.end(self._started())
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Cluster:
@@ -158,29 +165,5 @@ class Cluster:
 
 
 def _stop_with_parent() -> None:
-    """A demo that is killed itself takes its nodes along."""
-    linux.set_pdeathsig(signal.SIGTERM)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _describe(process: psutil.Process) -> str:
-    try:
-        return f"process {process.pid}: {' '.join(process.cmdline())[:120]}"
-    except psutil.Error:
-        return f"process {process.pid}"
-
-
-def _wait_until(true: Callable[[], bool]) -> bool:
-    """Whether it came true in time."""
-    ends = time.monotonic() + _GONE_WITHIN_S
-    while not true():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(_POLL_S)
-    return True
+    """Have the kernel end the nodes when the demo itself is killed."""
+    syscalls.set_pdeathsig(signal.SIGTERM)

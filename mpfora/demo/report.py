@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mpfora.client.listing import TaskInfo
+from mpfora.client.task_info import TaskInfo
 from mpfora.demo.cases import Case, Good
 from mpfora.demo.story import claimed
 from mpfora.demo.verdict import Evidence, Verdict, innermost, result_holds
 from mpfora.demo.view import Marks, marks_of
+from mpfora.model.printable import printable
 
 
 def print_report(console: Console, cases: Sequence[Case], evidence: Evidence, verdicts: Sequence[Verdict]) -> None:
@@ -53,7 +54,7 @@ def _detail(case: Case, info: TaskInfo | None, evidence: Evidence) -> Text:
     if info is None:
         return Text("etcd knows nothing of it", style="red")
     if not info.completed:
-        return Text(_where(info))
+        return Text(printable(_where(info)))
     results = {case.id: found.result for case in evidence.good if (found := evidence.infos.get(case.id))}
     wrong = isinstance(case, Good) and not result_holds(case, results)
     return Text(f"{claimed(case, info)}{' (WRONG)' if wrong else ''}", style="red" if wrong else "")

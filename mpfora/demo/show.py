@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
+import sys
 import time
+import webbrowser
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from rich.console import Console
 
 from mpfora.client import Client, NewTask
-from mpfora.client.listing import NodeInfo, TaskInfo
+from mpfora.client.node_info import NodeInfo
+from mpfora.client.task_info import TaskInfo
 from mpfora.demo.cases import BAD, CASES, GOOD, handler_specs
 from mpfora.demo.cluster import NAMESPACE, Cluster
 from mpfora.demo.report import print_report
@@ -21,7 +25,8 @@ from mpfora.demo.verdict import Evidence, Kill, judge
 from mpfora.demo.view import View, open_view
 from mpfora.demo.witness import read_runs
 from mpfora.errors import MpforaError
-from mpfora.linux import boot_ns
+from mpfora.linux.syscalls import boot_ns
+from mpfora.model.printable import printable
 
 NODES = ("node1", "node2")
 INTERRUPTED = 130
@@ -50,6 +55,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "nothing behind.",
     )
     parser.add_argument("--plain", action="store_true", help="lines instead of the live view, as without a terminal")
+    parser.add_argument("--web", action="store_true", help="open the page of `mpfora web` on it; it ends with Enter")
     parser.add_argument("--timeout", type=float, default=180.0, metavar="S", help="give up after S seconds (180)")
     parser.add_argument("--etcd-program", metavar="PATH", help="the etcd to use, if not that on PATH or the wheel's")
     return parser.parse_args(argv)
@@ -76,7 +82,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _uninterrupted_end() -> Iterator[None]:
-    """However the demo ends: from there on it cleans up, and that takes only moments."""
+    """Stands around the end of the demo, however it ends: to clean up takes only moments."""
     try:
         yield
     finally:
@@ -94,6 +100,8 @@ def _run(console: Console, cluster: Cluster, options: argparse.Namespace) -> int
     )
     endpoint = cluster.start_etcd()
     pids = {name: cluster.start_node(name, handler_specs()) for name in NODES}
+    if options.web:
+        _open_page(console, cluster.start_web())
     story = Story(CASES)
     with Client(endpoint, NAMESPACE) as client:
         try:
@@ -105,6 +113,9 @@ def _run(console: Console, cluster: Cluster, options: argparse.Namespace) -> int
         live = console.is_terminal and not options.plain
         with open_view(console, story, pids, live) as view:
             infos = _watch(client, cluster, story, view, options.timeout)
+    if options.web and sys.stdin.isatty():
+        console.print("the page is there until you press Enter")
+        sys.stdin.readline()
     left = cluster.stop()
     evidence = Evidence(GOOD, BAD, infos, read_runs(cluster.runs), story.kill, left)
     verdicts = judge(evidence)
@@ -115,8 +126,15 @@ def _run(console: Console, cluster: Cluster, options: argparse.Namespace) -> int
     return 1
 
 
+def _open_page(console: Console, link: str) -> None:
+    """In a browser, where this machine can show one; and the link, which works once."""
+    console.print(f"the page: {link}", soft_wrap=True)
+    if any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        webbrowser.open(link)
+
+
 def _wait_for_nodes(client: Client, cluster: Cluster) -> None:
-    """Until both are there. Raises MpforaError."""
+    """Wait until both nodes are live. Raises MpforaError."""
     ends = time.monotonic() + _JOIN_WITHIN_S
     while len(client.nodes()) < len(NODES):
         if ended := cluster.ended():
@@ -157,4 +175,4 @@ def _print_logs(console: Console, cluster: Cluster) -> None:
     for name in cluster.nodes:
         console.print(f"the last lines of {name}'s log:", style="bold")
         for line in cluster.log_tail(name, _LOG_LINES):
-            console.print(f"  {line}", markup=False, soft_wrap=True)
+            console.print(f"  {printable(line)}", markup=False, soft_wrap=True)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpfora.client.listing import TaskInfo
+from mpfora.client.task_info import TaskInfo
 from mpfora.demo.cases import Bad, Good
 from mpfora.demo.witness import Run
-from mpfora.states import State
+from mpfora.model.state import State
 
 #: what a busy machine may add to a time limit: the look at the beats, the dump of the stacks, and its own slowness
 SLACK_S = 4.0
@@ -93,7 +93,7 @@ def _check_of(bad: Bad) -> Callable[[Evidence], str]:
 
 
 def check_good(evidence: Evidence) -> str:
-    """All are completed with the right result, and the hostile ones have disturbed none."""
+    """All good tasks completed with the right result, and the hostile ones have disturbed none."""
     results = {case.id: evidence.infos[case.id].result for case in evidence.good if case.id in evidence.infos}
     for case in evidence.good:
         info = _found(evidence, case.id)
@@ -115,7 +115,7 @@ def result_holds(case: Good, results: Mapping[str, Any]) -> bool:
 
 
 def check_bad(evidence: Evidence, case: Bad) -> str:
-    """It failed, for its own cause each time, with a stack that names where, and within its time."""
+    """Each hostile task failed, each time for its own cause, with a stack that names the place, and within its time."""
     info = _found(evidence, case.id)
     if info.state != State.FAILED:
         raise Wrong(f"{case.id} is {info.state}, not failed")
@@ -220,7 +220,7 @@ def check_overlaps(evidence: Evidence) -> str:
 
 
 def check_fences(evidence: Evidence) -> str:
-    """They never go back, and grow when a task comes to another node."""
+    """Fences never go back, and grow when a task comes to another node."""
     for task_id, runs in _by_task(evidence.runs).items():
         for earlier, later in itertools.pairwise(runs):
             moved = earlier.node != later.node

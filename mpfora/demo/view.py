@@ -14,10 +14,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mpfora.client.listing import TaskInfo
+from mpfora.client.task_info import TaskInfo
 from mpfora.demo.cases import Case
 from mpfora.demo.story import Kind, Line, Scene, Story, claimed
 from mpfora.demo.verdict import innermost
+from mpfora.model.printable import printable
 
 #: between two summaries where there is no picture
 SUMMARY_EVERY_S = 5.0
@@ -177,7 +178,7 @@ def summary(scene: Scene, cases: Sequence[Case]) -> str:
 
 
 def format_line(line: Line) -> Text:
-    return Text.from_markup(f"[dim]{line.at_s:5.1f} s[/]  {escape(line.text)}", style=_STYLES[line.kind])
+    return Text.from_markup(f"[dim]{line.at_s:5.1f} s[/]  {escape(printable(line.text))}", style=_STYLES[line.kind])
 
 
 def _one_line(text: Text) -> Text:

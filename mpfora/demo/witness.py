@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mpfora import Context, Message, Task
-from mpfora.linux import boot_ns
-from mpfora.processes import read_stat
+from mpfora.linux.procfs import read_stat
+from mpfora.linux.syscalls import boot_ns
 
 #: the file, and the node's name: in the environment of the nodes, which their tasks inherit
 FILE_VARIABLE = "MPFORA_DEMO_RUNS"

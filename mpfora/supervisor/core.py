@@ -1,49 +1,77 @@
 """The core: one pure state machine per node. `handle(event, now)` absorbs one event, then decides from the whole
 state.
 
-It reads no clock, does no I/O, draws no random numbers but from the generator it is given, and logs nothing: what it
-wants said is a Say command. Absorbing is by table and only records facts; what is to be done about them is decided
-afterwards, in `_decide`. The nouns live in modules of their own: the cluster in mirror.py and designations.py,
-claimed tasks in holdings.py and lifecycle.py, claims in claiming.py, the lease in session.py, willingness in
-posture.py, moves in moves.py, what is mended every so often in upkeep.py. This module only knows their order.
+It reads no clock and does no I/O. Its random numbers come from the generator that it is given. It logs nothing: a line
+for the log is a Say. A table says who absorbs which event; absorbing only notes facts. `_decide` says what follows from
+them.
+
+Each noun has a module of its own. This module knows their order only:
+
+    cluster/mirror, assignments    what the cluster is like, and which node should claim which task
+    node/session, lease            joining, renewing, leaving; what the lease allows
+    node/readiness                 what the node may do by that, its zygote, its health and its status
+    node/reloads                   which code it runs
+    node/reconciler                what is mended every so often
+    tasks/claiming, claimed_tasks  claims on their way, and the table of the tasks that are claimed
+    tasks/ownership, run_ends, write_answers, advancing   what happens to these, and what follows
+    tasks/waking                   sleeping tasks whose time has come
+    balance/load_balancing         what the balancer says, and the moves
+    node/departure                 how the node leaves
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from mpfora.config import Settings
-from mpfora.outcome import Cause
-from mpfora.supervisor import commands as do
+from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.mirror import Mirror
+from mpfora.config.settings import Settings
+from mpfora.supervisor import actions as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.adviser import Adviser
-from mpfora.supervisor.balance import Balancer, OpenTask
-from mpfora.supervisor.changes import Malformed, NodeCommandPut
-from mpfora.supervisor.claiming import Claims, in_batches
-from mpfora.supervisor.coordinator import Lost, Won
-from mpfora.supervisor.counts import Counts
-from mpfora.supervisor.designations import Designations, fits
-from mpfora.supervisor.holdings import Holdings
-from mpfora.supervisor.lease import LeasePhase
-from mpfora.supervisor.meter import Meter
-from mpfora.supervisor.mirror import Mirror, TaskView
-from mpfora.supervisor.moves import Moves
-from mpfora.supervisor.posture import Posture, Shutdown
-from mpfora.supervisor.session import Membership, Session
-from mpfora.supervisor.slot import Process, Site
-from mpfora.supervisor.told import Told
-from mpfora.supervisor.upkeep import Upkeep
-from mpfora.supervisor.views import Views
-from mpfora.supervisor.zygote_care import ZygoteCare
+from mpfora.supervisor.balance.balancer import Balancer
+from mpfora.supervisor.balance.guarded import GuardedBalancer
+from mpfora.supervisor.balance.load_balancing import LoadBalancing
+from mpfora.supervisor.coordinator.interface import Lost, Outdated, Won
+from mpfora.supervisor.node.balance_counts import BalanceCounts
+from mpfora.supervisor.node.departure import Departure
+from mpfora.supervisor.node.health import Health
+from mpfora.supervisor.node.malformed_keys import MalformedKeys
+from mpfora.supervisor.node.node_commands import NodeCommands
+from mpfora.supervisor.node.process_events import ProcessEvents
+from mpfora.supervisor.node.progress import Progress
+from mpfora.supervisor.node.readiness import Readiness
+from mpfora.supervisor.node.reconciler import Reconciler
+from mpfora.supervisor.node.reloads import Reloads
+from mpfora.supervisor.node.reservations import Reservations
+from mpfora.supervisor.node.session import Membership, Session
+from mpfora.supervisor.node.session_answers import SessionAnswers
+from mpfora.supervisor.node.status import NodeStatus
+from mpfora.supervisor.node.summary import NodeSummary
+from mpfora.supervisor.node.wall_clocks import WallClocks
+from mpfora.supervisor.node.zygote_restarts import ZygoteRestarts
+from mpfora.supervisor.reports import Reports
+from mpfora.supervisor.tasks.admission import Admission
+from mpfora.supervisor.tasks.advancing import Advancing
+from mpfora.supervisor.tasks.allocations import Allocations
+from mpfora.supervisor.tasks.bulkhead import quarantine
+from mpfora.supervisor.tasks.claimed_tasks import ClaimedTasks
+from mpfora.supervisor.tasks.claiming import Claiming, in_batches
+from mpfora.supervisor.tasks.ownership import Ownership
+from mpfora.supervisor.tasks.preemption import Preemption
+from mpfora.supervisor.tasks.run_ends import RunEnds
+from mpfora.supervisor.tasks.waking import Waking
+from mpfora.supervisor.tasks.write_answers import WriteAnswers
+from mpfora.supervisor.timers import earliest
 
-#: between two publications of progress while somebody reads
-PROGRESS_S = 1.0
-#: a node that is woken so much too late has old news to read, and claims nothing while it does
+#: a node that wakes up so much too late reads old news first, and claims nothing meanwhile
 GAP_S, CATCH_UP_S = 0.5, 0.25
 
-Absorber = Callable[[Any, ev.Now], list[do.Command]]
+#: between two slices of the tasks, where something that concerns all of them has changed
+NEXT_SLICE_S = 0.001
+
+Absorber = Callable[[Any, ev.Now], list[do.Action]]
 
 
 class Core:
@@ -52,67 +80,94 @@ class Core:
     def __init__(
         self, settings: Settings, balancer: Balancer, *, host: str, pid: int, created: str, rng: random.Random
     ) -> None:
-        self.settings = settings
-        self._adviser = Adviser(balancer)
-        self._rng = rng
-        self.mirror = Mirror()
-        self.designations = Designations(self.mirror)
-        self.session = Session.create(settings)
-        self.zygote = ZygoteCare()
-        self.posture = Posture(settings, host, pid, created, self._adviser.name)
-        self.claims = Claims(settings.name, self.mirror, self.designations, settings.claim_grace_s)
-        self.holdings = Holdings(settings, self.mirror, rng)
-        self.told = Told()
-        self.moves = Moves(settings.moves_per_minute, settings.rejoin_grace_s, self._adviser.cooldown_s)
-        self.meter = Meter(0.0 if self._adviser.measures else None)
-        self.views = Views(settings.name, self.mirror, self.designations, self.moves)
-        self.counts = Counts()
-        self.upkeep = Upkeep(settings, self.mirror, self.designations, self.holdings, self.claims, self.posture)
-        self._phase = LeasePhase.NONE
-        self._progress_at_s: float | None = None
-        #: when a balancer that wants to be asked by the clock is asked next
-        self._advice_at_s = 0.0 if self._adviser.every_s else None
+        self.settings, self._rng = settings, rng
+        guarded = GuardedBalancer(balancer)
+        self.mirror = mirror = Mirror()
+        self.assignments = assignments = Assignments(mirror)
+        self.reports, self.counts = Reports(), BalanceCounts()
+        self.session, self.zygote, self.health = Session.create(settings), ZygoteRestarts(), Health()
+        self.status = NodeStatus(settings, host, pid, created, guarded.name)
+        self.claimed = claimed = ClaimedTasks(settings.capacity, mirror, _allocations(settings))
+        self.admission = Admission(settings, mirror)
+        self.reloads = Reloads(self.zygote, self.status, claimed)
+        self.ownership = Ownership(settings, mirror, claimed, self.admission)
+        self.run_ends = RunEnds(claimed)
+        self.write_answers = WriteAnswers(claimed, self.ownership, self.reports)
+        self.advancing = Advancing(claimed, self.ownership, self.admission, settings.claim_grace_s)
+        self.claiming = Claiming(settings.name, mirror, assignments, settings.claim_grace_s, settings.lease_ttl_s)
+        preemption = Preemption(mirror, claimed) if settings.preempt else None
+        self.reservations = Reservations(self.status, mirror, assignments, preemption)
+        self.waking = Waking(settings.name, mirror, assignments)
+        self.balancing = LoadBalancing(
+            settings, guarded, mirror, assignments, self.claimed, self.status, self.reports, self.counts, rng
+        )
+        self.readiness = Readiness(
+            settings, mirror, self.session, self.zygote, self.health, self.status, self.claimed, self.claiming
+        )
+        self.malformed_keys = MalformedKeys(settings.name, self.reports)
+        self.wall_clocks = WallClocks(settings.name, mirror, self.reports)
+        self.reconciler = Reconciler(settings, mirror, assignments, self.claimed, self.claiming, self.status)
+        self.progress = Progress(mirror, self.claimed)
+        self.departure = Departure(self.session, self.status, self.claimed, self.claiming, self.counts)
+        self.node_commands = NodeCommands(
+            settings.name,
+            self.status,
+            self.claimed,
+            self.balancing.rebalancer.balance_now,
+            self.reloads.ask,
+            self.departure.asked,
+        )
         #: when it asked to be woken, and until when it reads old news
         self._planned_s: float | None = None
         self._reading_until_s = 0.0
         self._exited = False
-        #: what it exits with in the end
-        self._exit = do.Exit(0)
-        self._absorbers: dict[type, Absorber] = {
+        self._absorbers = self._table()
+
+    def _table(self) -> Mapping[type, Absorber]:
+        """Who takes in which event."""
+        answers = SessionAnswers(
+            self.settings, self.session, self.reconciler, self.reports, self.ownership, self.claiming
+        )
+        processes = ProcessEvents(
+            self.session, self.zygote, self.reloads, self.health, self.status, self.claimed, self.admission,
+            self.run_ends,
+        )  # fmt: skip
+        return {
             ev.Tick: _nothing,
-            ev.ShutdownAsked: self._shutdown_asked,
-            ev.SessionOpened: self._session_opened,
-            ev.SessionRefused: self._session_refused,
-            ev.SessionFailed: self._session_failed,
-            ev.Renewed: lambda event, now: self.session.renewed(event.sent_s, event.ttl_s),
-            ev.RenewFailed: self._renew_failed,
-            ev.LeaseGone: self._lease_gone,
+            ev.ShutdownAsked: self.departure.asked,
+            ev.ReloadAsked: self.reloads.ask,
+            ev.SummaryAsked: self._summary_asked,
+            ev.SessionOpened: answers.opened,
+            ev.SessionRefused: answers.refused,
+            ev.SessionFailed: answers.failed,
+            ev.Renewed: answers.renewed,
+            ev.RenewFailed: answers.renew_failed,
+            ev.LeaseGone: answers.lease_gone,
+            ev.Attempted: answers.attempted,
+            ev.SessionClosed: self.departure.session_closed,
             ev.ClusterChanged: self._cluster_changed,
-            ev.WatchFailed: self._watch_failed,
+            ev.WatchFailed: self.departure.watch_failed,
             ev.ClaimsAnswered: self._claims_answered,
-            ev.Settled: self.holdings.settled,
-            ev.SettleRefused: self.holdings.refused,
-            ev.SettleUnknown: self.holdings.unknown,
-            ev.SettleRejected: self.holdings.rejected,
-            ev.Attempted: self._attempted,
-            ev.Measured: self._measured,
-            ev.SessionClosed: self._session_closed,
-            ev.ZygoteReady: self._zygote_ready,
-            ev.ZygoteFailed: self._zygote_failed,
-            ev.ZygoteLost: self._zygote_lost,
-            ev.ChildStarted: _nothing,
-            ev.ChildSaved: self.holdings.saved,
-            ev.ChildExited: self.holdings.exited,
+            ev.WakesAnswered: self._wakes_answered,
+            ev.WriteAnswered: self.write_answers.answered,
+            ev.Measured: self.balancing.measured,
+            ev.ZygoteReady: processes.zygote_ready,
+            ev.ZygoteFailed: processes.zygote_failed,
+            ev.ZygoteLost: processes.zygote_lost,
+            ev.ZygoteEnded: processes.zygote_ended,
+            ev.ChildSaved: self.run_ends.saved,
+            ev.ChildExited: processes.child_exited,
         }
 
-    def handle(self, event: ev.Event, now: ev.Now) -> list[do.Command]:
+    def handle(self, event: ev.Event, now: ev.Now) -> list[do.Action]:
         """Take in one event and return what is to be done, in order. An event of a type unknown to the table is a
         KeyError."""
         if self._exited:
             return []
         if self._planned_s is not None and now.boot_s > self._planned_s + GAP_S:
             self._reading_until_s = now.boot_s + CATCH_UP_S
-        steps = self._absorbers[type(event)](event, now)
+        self.session.note_answer(event, now.boot_s)
+        steps = self._absorb(event, now)
         if not any(isinstance(step, do.Exit) for step in steps):
             steps += self._decide(now)
         self._exited = any(isinstance(step, do.Exit) for step in steps)
@@ -120,371 +175,210 @@ class Core:
 
     def wake_at(self, now: ev.Now) -> float | None:
         """The boot time at which a Tick is wanted, at the latest."""
-        times = (
-            self.holdings.wake_at(),
-            self._claims_wake_at() if self._may_claim(now) and self._is_member() else None,
+        is_held, is_joined = self.readiness.is_held(now), self.session.membership is Membership.JOINED
+        stays = not self.status.shutdown
+        self._planned_s = earliest(
+            self.claimed.wake_at(),
+            now.boot_s + NEXT_SLICE_S if self.claimed.has_backlog or self.mirror.leftovers else None,
+            self._claims_wake_at(now),
+            self._wakes_wake_at(now),
+            self.reservations.wake_at() if self.readiness.may_claim(now) else None,
             self.session.wake_at(now.boot_s),
-            self.moves.wake_at() if self._is_held(now) else None,
-            self._advice_at_s if self._is_held(now) else None,
-            self.meter.looks_at_s if self._is_held(now) else None,
-            self.posture.shutdown_ends_s,
-            None if self.posture.shutdown else self.zygote.start_at_s,
-            self.upkeep.wake_at() if self.session.membership is Membership.IN else None,
-            self._progress_at_s,
-            self.upkeep.reclaim_at() if self._is_held(now) else None,
+            self.balancing.wake_at() if is_held else None,
+            self.status.shutdown_ends_s,
+            self.zygote.start_at_s if stays else None,
+            self.health.wake_at(may_self_test=self.readiness.may_self_test(now)) if stays else None,
+            self.reconciler.wake_at() if is_joined else None,
+            self.progress.at_s,
+            self.reconciler.reclaim_at() if is_held else None,
         )
-        self._planned_s = min((at for at in times if at is not None), default=None)
         return self._planned_s
 
-    def _claims_wake_at(self) -> float | None:
-        at = self.claims.wake_at()
-        return None if at is None else max(at, self._reading_until_s)
+    def summary(self, now: ev.Now) -> NodeSummary:
+        """How the node is now. Called by whoever shows it. Walks all running tasks."""
+        return _summary(self, now)
 
-    # -- absorb: the node -----------------------------------------------------------------------------
+    def is_late(self, now_s: float) -> bool:
+        """Whether the time that a shutdown may take is up."""
+        return self.departure.is_late(now_s)
 
-    def _shutdown_asked(self, event: ev.ShutdownAsked, now: ev.Now) -> list[do.Command]:
-        self.posture.shut_down(now.boot_s)
-        if event.code and not self._exit.code:
-            self._exit = do.Exit(event.code, event.why)
-        self.holdings.give_all_back(self.posture.leave)
-        hurry = self.posture.shutdown is Shutdown.AT_ONCE
-        tasks = len(self.holdings.slots)
-        said = do.Say("info", f"{event.why}: {'killing' if hurry else 'stopping'} {tasks} tasks")
-        if hurry or self.session.membership is not Membership.IN:
-            return [said]
-        return [said, do.Publish(self.posture.member())]
+    # -- absorb ---------------------------------------------------------------------------------------
 
-    def _zygote_ready(self, event: ev.ZygoteReady, now: ev.Now) -> list[do.Command]:
-        self.holdings.handlers = dict(event.handlers)
-        self.posture.handlers = tuple(self.holdings.handlers)
-        self.zygote.ready = True
-        self.holdings.touch_all()
-        return self.session.deadline()
+    def _absorb(self, event: ev.Event, now: ev.Now) -> list[do.Action]:
+        """Trouble with an event of one task concerns that task alone. Any other leaves the state of the node in doubt,
+        and is raised."""
+        try:
+            return self._absorbers[type(event)](event, now)
+        except Exception as bug:
+            claimed = self.claimed.about(event)
+            if claimed is None:
+                raise
+            self.claimed.touch(claimed.task_id)
+            return quarantine(claimed, bug)
 
-    def _zygote_lost(self, event: ev.ZygoteLost, now: ev.Now) -> list[do.Command]:
-        had_runs = self.holdings.trials.zygote_lost()
-        return self.zygote.lost(event.reason, now.boot_s, had_runs=had_runs)
-
-    def _zygote_failed(self, event: ev.ZygoteFailed, now: ev.Now) -> list[do.Command]:
-        if not self.session.joined_once:
-            return [do.Exit(5, f"{event.error}\n{event.traceback}".strip())]
-        return self.zygote.failed(event.error, now.boot_s)
-
-    # -- absorb: the session --------------------------------------------------------------------------
-
-    def _session_opened(self, event: ev.SessionOpened, now: ev.Now) -> list[do.Command]:
-        self.upkeep.joined(now.boot_s)
-        said = do.Say("info", f"joined namespace {self.settings.namespace!r} as {self.settings.name!r}")
-        return [said, *self.session.opened(event.sent_s, event.ttl_s)]
-
-    def _session_refused(self, event: ev.SessionRefused, now: ev.Now) -> list[do.Command]:
-        text = f"the name {self.settings.name!r} is taken by a node on host {event.host!r} with pid {event.pid}"
-        if not self.session.joined_once:
-            return [do.Exit(4, f"{text}: stop that one, or choose another with --name")]
-        self.session.not_opened(now.boot_s)
-        return [do.Say("error", f"{text}: cannot join again while it lives")]
-
-    def _session_failed(self, event: ev.SessionFailed, now: ev.Now) -> list[do.Command]:
-        if not self.session.joined_once:
-            return [do.Exit(3, event.error)]
-        self.session.not_opened(now.boot_s)
-        return [do.Say("warning", f"cannot join again yet: {event.error}")]
-
-    def _renew_failed(self, event: ev.RenewFailed, now: ev.Now) -> list[do.Command]:
-        self.session.lease.failed(now.boot_s)
-        left = (self.session.lease.ends_s or now.boot_s) - now.boot_s
-        return [do.Say("warning", f"the lease could not be renewed ({event.error}); it ends in {left:.1f} s")]
-
-    def _attempted(self, event: ev.Attempted, now: ev.Now) -> list[do.Command]:
-        """Closing the session ends what is under way, which nobody waits for any more."""
-        if not event.error or self.session.membership in (Membership.LEAVING, Membership.LEFT):
-            return []
-        return [do.Say("warning", f"{event.what}: {event.error}")]
-
-    def _lease_gone(self, event: ev.LeaseGone, now: ev.Now) -> list[do.Command]:
-        if self.session.membership is not Membership.IN:
-            return []
-        self.session.lost(now.boot_s)
-        self.claims.forget_all()
-        slots = self.holdings.slots.values()
-        steps: list[do.Command] = [do.Say("error", f"the lease is gone, with {len(slots)} claims; joining again")]
-        for slot in slots:
-            steps += self.holdings.claim_ended(slot)
-        return steps
-
-    def _session_closed(self, event: ev.SessionClosed, now: ev.Now) -> list[do.Command]:
-        self.session.left()
-        return [do.Say("info", str(self.counts)), self._exit]
-
-    # -- absorb: the cluster --------------------------------------------------------------------------
-
-    def _watch_failed(self, event: ev.WatchFailed, now: ev.Now) -> list[do.Command]:
-        """Blind, a node must not go on: it leaves in order."""
-        return self._give_up(f"the watch ended: {event.error}", now)
-
-    def _went_back(self, revision: int, now: ev.Now) -> list[do.Command]:
-        """The store's data are those of an earlier time: fences would be given out twice, and what is held here was
-        claimed in a history that is gone."""
-        return self._give_up(
-            f"the store's history went back from revision {self.mirror.revision} to {revision}: its data were restored"
-            " from a backup or wiped. Fences would be given out a second time. Restore with a higher revision"
-            " (etcdutl snapshot restore --bump-revision), or make sure that nothing trusts older fences, and start"
-            " the nodes again",
-            now,
-        )
-
-    def _give_up(self, why: str, now: ev.Now) -> list[do.Command]:
-        said = do.Say("error", why)
-        if self.posture.shutdown:
-            return [said]
-        return [said, *self._shutdown_asked(ev.ShutdownAsked(why, 6), now)]
-
-    def _cluster_changed(self, event: ev.ClusterChanged, now: ev.Now) -> list[do.Command]:
+    def _cluster_changed(self, event: ev.ClusterChanged, now: ev.Now) -> list[do.Action]:
         if event.changes.revision < self.mirror.revision:
-            return self._went_back(event.changes.revision, now)
+            return self.departure.went_back(self.mirror.revision, event.changes.revision, now)
         is_new = event.changes.reset and self.mirror.revision > 0
         touched = self.mirror.absorb(event.changes)
-        self.counts.was_missed += self.upkeep.doubt(touched, is_new)
-        assigned = self.designations.fold(touched)
-        self.counts.suspects = self.designations.suspected
-        self.claims.look_at({**touched.tasks, **assigned}, now.boot_s)
-        steps = self.holdings.compare(touched.tasks)
-        if touched.reset:
-            self.told.keep_only(touched.malformed)
-        for bad in touched.malformed:
-            steps += self._malformed(bad)
-        for command in sorted(touched.node_commands, key=lambda command: command.revision):
-            steps += self._node_command(command, now)
-        if touched.members:
-            steps += self._members_changed(touched.touched_members, now)
-        if touched.usages and self._adviser.measures:
-            self.moves.costs_changed(now.boot_s, self._rng)
-        if touched.readers:
-            self._progress_at_s = now.boot_s if self.mirror.readers else None
-        return steps
-
-    def _malformed(self, bad: Malformed) -> list[do.Command]:
-        """Said once, and deleted where it is a command for this node; one for a task is deleted by whoever owns
-        it."""
-        said = do.Say("warning", f"ignored {bad.key!r} in the store: {bad.problem}")
-        steps: list[do.Command] = [said] if self.told.is_new(bad) else []
-        if bad.node == self.settings.name and bad.key_id is not None:
-            steps.append(do.TakeNodeCommand(bad.node, bad.key_id))
-        return steps
-
-    def _members_changed(self, touched: list[str], now: ev.Now) -> list[do.Command]:
-        """Who is missing from the cluster's books touches its record; so does who is suspected in them, if it can run
-        what it would be given."""
-        self.moves.membership_changed(self.mirror.members, now.boot_s, self._rng)
-        me = self.settings.name
-        missing = self._is_held(now) and not self._is_member()
-        suspected = me in self.designations.suspects and me not in touched
-        if missing or (suspected and self._may_claim(now)):
-            return [do.Publish(self.posture.member())]
-        return []
-
-    def _node_command(self, command: NodeCommandPut, now: ev.Now) -> list[do.Command]:
-        """Carried out once, in the order of revisions; the key is deleted however often it is seen."""
-        if command.node != self.settings.name:
+        assigned = self.assignments.fold(touched)
+        if touched.reset and touched.more:
             return []
-        steps: list[do.Command] = [do.TakeNodeCommand(command.node, command.key_id)]
-        if not self.posture.take(command.revision, command.key_id):
-            return steps
-        task_id = str(command.parameters.get("task", ""))
-        steps.append(do.Say("info", f"node command {command.verb}", task_id))
-        if command.verb == "balance":
-            self.moves.balance_now(now.boot_s)
-        elif command.verb == "stop_task":
-            if not self.holdings.give_back(task_id, "stop_task command"):
-                steps.append(do.Say("warning", "stop_task: this task is not on this node", task_id))
-        elif self.posture.obey(command.verb):
-            steps.append(do.Publish(self.posture.member()))
-            if self.posture.leave:
-                self.holdings.give_all_back(self.posture.leave)
+        if touched.reset:
+            self.claiming.look_anew(now.boot_s)
+            self.waking.look_anew()
+            self.claimed.compare_all()
+        self.counts.was_missed += self.reconciler.doubt(touched, is_new)
+        self.counts.suspects = self.assignments.nodes.suspected
+        sooner = self.claiming.grace.note_lost_owners(touched, now.boot_s)
+        self.claiming.late.note_claims(touched, now.boot_s)
+        self.claiming.look_at({**touched.tasks, **assigned, **dict.fromkeys(sooner)}, now.boot_s)
+        steps = self.ownership.compare(touched.tasks)
+        if touched.reset:
+            self.malformed_keys.keep_only(touched.malformed)
+        for bad in touched.malformed:
+            steps += self.malformed_keys.found(bad, now)
+        steps += self.node_commands.found(touched.node_commands, now)
+        if touched.members:
+            self.balancing.members_changed(now)
+            is_held, may_claim = self.readiness.is_held(now), self.readiness.may_claim(now)
+            steps += self.reconciler.members_changed(touched, is_held=is_held, may_claim=may_claim)
+            steps += self.wall_clocks.compare(touched.touched_members, now)
+        if touched.usages:
+            self.balancing.usages_changed(now)
+        if touched.readers:
+            self.progress.readers_changed(now.boot_s)
         return steps
 
-    def _claims_answered(self, event: ev.ClaimsAnswered, now: ev.Now) -> list[do.Command]:
-        steps: list[do.Command] = []
+    def _claims_answered(self, event: ev.ClaimsAnswered, now: ev.Now) -> list[do.Action]:
+        steps: list[do.Action] = []
         self.counts.answered(event.answers)
         for answer in event.answers:
-            if self.claims.answered(answer, now.boot_s) and isinstance(answer, Won):
-                steps += self.holdings.won(answer)
-                if why := self.posture.leave or ("" if self.holdings.rooms() >= 0 else "no room on this node"):
-                    self.holdings.give_back(answer.claim.task_id, why)
-            elif isinstance(answer, Lost):
-                steps += self.holdings.claim_denied(answer.task_id)
+            if self.claiming.answered(answer, now.boot_s) and isinstance(answer, Won):
+                steps += self.ownership.won(answer)
+                if why := self.status.leave or ("" if not self.claimed.room().is_exceeded else "no room on this node"):
+                    self.claimed.give_back(answer.claim.task_id, why)
+            elif isinstance(answer, Lost | Outdated):
+                steps += self.ownership.denied(answer.task_id)
         return steps
 
-    def _measured(self, event: ev.Measured, now: ev.Now) -> list[do.Command]:
-        self.meter.look(event.samples, self.mirror.prices.costs.get)
-        for sample in event.samples:
-            if (slot := self.holdings.slots.get(sample.task_id)) is not None:
-                slot.cost = self.meter.cost(sample.task_id)
-        shown = self.mirror.prices.usages.get(self.settings.name)
-        usage = self.meter.summary(self.mirror.handler_of, shown, now.boot_s)
-        return [] if usage is None else [do.PublishUsage(usage)]
+    def _wakes_answered(self, event: ev.WakesAnswered, now: ev.Now) -> list[do.Action]:
+        unable = self.waking.answered(event.answers, now.boot_s)
+        steps = in_batches(self.claiming.adopt(unable, now.boot_s))
+        if event.error:
+            text = f"tasks whose time has come cannot be woken up yet: {event.error}"
+            return steps + self.reports.lasting("waking", "warning", text, now.boot_s)
+        return steps + self.reports.ended("waking", "tasks are woken up again", now.boot_s)
+
+    def _summary_asked(self, event: ev.SummaryAsked, now: ev.Now) -> list[do.Action]:
+        return [do.Say("info", str(self.summary(now))), do.Say("info", str(self.counts))]
 
     # -- decide ---------------------------------------------------------------------------------------
 
-    def _decide(self, now: ev.Now) -> list[do.Command]:
-        leaving = bool(self.posture.shutdown)
-        steps = self.zygote.decide(now.boot_s, may_start=not leaving)
+    def _decide(self, now: ev.Now) -> list[do.Action]:
+        stays = not self.status.shutdown
+        is_held, may_self_test = self.readiness.is_held(now), self.readiness.may_self_test(now)
+        is_joined = self.session.membership is Membership.JOINED
+        self.mirror.leftovers.forget_some()
+        steps = self.zygote.decide(now.boot_s, may_start=stays)
         steps += self._decide_phase(now)
-        steps += self._decide_advice(now)
-        steps += self._decide_measure(now)
-        steps += self._decide_moves(now)
-        steps += self._decide_upkeep(now)
-        steps += self._decide_slots(now)
-        self._after_dropping(now)
+        if stays:
+            steps += self.health.decide(
+                self.status, self.claimed, now, may_self_test=may_self_test, is_joined=is_joined
+            )
+        steps += self.reloads.decide(is_joined=is_joined)
+        steps += self.balancing.decide(now, is_held=is_held)
+        if is_joined:
+            is_ready = self.zygote.ready or self.status.trouble is not None
+            steps += self.reconciler.decide(now, is_held=is_held, is_ready=is_ready)
+        steps += self.advancing.decide(self.readiness.conditions(now, self._rng))
+        steps += self._after_dropping(now)
+        steps += self.write_answers.decide(now)
         steps += self._decide_session(now)
         steps += self._decide_claims(now)
-        steps += self._decide_progress(now)
-        return steps + self._decide_exit(now) if leaving else steps
+        may_publish, may_claim = is_held and self.readiness.is_member, self.readiness.may_claim(now)
+        steps += self.reservations.decide(now.boot_s, may_publish=may_publish, may_claim=may_claim)
+        if self.readiness.may_wake(now) and now.boot_s >= self._reading_until_s:
+            steps += self.waking.choose(now)
+        steps += self.progress.decide(now, self.counts, is_held=is_held)
+        return steps if stays else steps + self.departure.decide(now.boot_s)
 
-    def _after_dropping(self, now: ev.Now) -> None:
-        """Slots that are gone: the task may be this node's again, and the watch may have said so before."""
-        for claim in self.holdings.take_dropped():
-            self.moves.over(claim.task_id, now.boot_s, self._rng)
-            self.claims.ended(claim, now.boot_s)
+    def _decide_phase(self, now: ev.Now) -> list[do.Action]:
+        """When the lease passes from one phase to the next every claimed task is looked at."""
+        phase = self.session.entered(now.boot_s)
+        if phase is None:
+            return []
+        self.claimed.touch_all()
+        return self.session.act_on(phase, has_zygote=self.zygote.ready)
 
-    def _decide_session(self, now: ev.Now) -> list[do.Command]:
-        may_join = self.zygote.ready and not self.posture.shutdown
-        all_dead = not self.settings.fences or not self.holdings.slots
-        return self.session.decide(self.posture.member(), now.boot_s, may_join=may_join, all_dead=all_dead)
-
-    def _decide_slots(self, now: ev.Now) -> list[do.Command]:
-        """Whoever takes over a lost claim waits for the grace: by then its process is dead, or the zygote is."""
-        steps = self.holdings.decide(self._site(now))
-        if any(isinstance(step, do.Kill) and step.cause is Cause.LOST_CLAIM for step in steps):
-            steps.append(do.ProbeZygote(self.settings.claim_grace_s / 2))
+    def _after_dropping(self, now: ev.Now) -> list[do.Action]:
+        """Claims that are over: the task may be this node's again, and the watch may have said so before."""
+        steps: list[do.Action] = []
+        for claim in self.claimed.take_dropped():
+            self.balancing.claim_ended(claim.task_id, now)
+            self.claiming.ended(claim, now.boot_s)
+            self.write_answers.forget(claim.task_id)
+            steps.append(do.ForgetClaim(claim))
         return steps
 
-    def _decide_phase(self, now: ev.Now) -> list[do.Command]:
-        """When the lease passes from one phase to the next every slot is looked at."""
-        phase = self.session.phase(now.boot_s)
-        if phase is self._phase:
-            return []
-        self._phase = phase
-        self.holdings.touch_all()
-        if phase is LeasePhase.ASKING:
-            what = "asking every task to stop and save" if self.settings.fences else "tasks run on, and may overlap"
-            return [do.Say("warning", f"no word from the store for long: {what}")]
-        # one that is still starting has no children
-        if phase is LeasePhase.OVERDUE and self.settings.fences and self.zygote.ready:
-            return [do.ProbeZygote(self.settings.margin_s / 2)]
-        return []
+    def _decide_session(self, now: ev.Now) -> list[do.Action]:
+        all_dead = not self.settings.fences or not self.claimed.by_id
+        may_join = self.readiness.may_join()
+        return self.session.decide(self.status.member(), now.boot_s, may_join=may_join, all_dead=all_dead)
 
-    def _decide_advice(self, now: ev.Now) -> list[do.Command]:
-        """A balancer that looks at more than the cluster is asked by the clock, and others are told what it says."""
-        every_s = self._adviser.every_s
-        if every_s is None or self._advice_at_s is None or now.boot_s < self._advice_at_s or not self._is_held(now):
-            return []
-        self._advice_at_s = now.boot_s + every_s
-        was_full, self.posture.full = self.posture.full, not self._adviser.takes_more(self.views.of_nodes())
-        self.moves.look(now.boot_s)
-        return [do.Publish(self.posture.member())] if self.posture.full != was_full else []
-
-    def _decide_measure(self, now: ev.Now) -> list[do.Command]:
-        if not (self._is_held(now) and self.meter.due(now.boot_s)):
-            return []
-        slots = self.holdings.slots.values()
-        return [do.Measure(tuple((slot.task_id, slot.run) for slot in slots if slot.process is not Process.NONE))]
-
-    def _decide_moves(self, now: ev.Now) -> list[do.Command]:
-        if self._is_held(now) and self.moves.due(now.boot_s):
-            view = self.views.of_all(self.holdings.slots.values(), now.boot_s)
-            self.moves.plan(self._adviser.releases(view), now.boot_s)
-        steps: list[do.Command] = [do.Say("error", text) for text in self._adviser.take_complaints()]
-        while (move := self.moves.next(now.boot_s)) is not None:
-            if self.holdings.give_back(move.task_id, "rebalance", move.to):
-                self.counts.moves += 1
-                where = f"to {move.to}" if move.to else "away"
-                steps.append(do.Say("info", f"moves {where}: {move.why or 'its balancer says so'}", move.task_id))
-            else:
-                self.moves.failed(move.task_id)
-        return steps
-
-    def _decide_upkeep(self, now: ev.Now) -> list[do.Command]:
-        if self.session.membership is not Membership.IN:
-            return []
-        is_held = self._is_held(now)
-        steps = self.upkeep.decide(now, is_held=is_held, is_ready=self.zygote.ready)
-        return steps + self.upkeep.reclaim(now) if is_held else steps
-
-    def _site(self, now: ev.Now) -> Site:
-        phase = self.session.phase(now.boot_s)
-        asking = self.settings.fences and phase in (LeasePhase.ASKING, LeasePhase.OVERDUE)
-        return Site(
-            node=self.settings.name,
-            now=now,
-            rng=self._rng,
-            may_fork=phase is LeasePhase.HELD and self.zygote.ready,
-            rooms=self._rooms(),
-            stop_all="the store does not answer" if asking else "",
-            kill_all=self.posture.shutdown is Shutdown.AT_ONCE,
-            trials=self.holdings.trials,
-            save_every_s=self.settings.save_every_s,
-            keep_finished_s=self.settings.keep_finished_s,
-        )
-
-    def _rooms(self) -> float:
-        return self.holdings.rooms() - self.claims.active_in_flight()
-
-    def _may_claim(self, now: ev.Now) -> bool:
-        return self._is_held(now) and self.posture.takes_tasks and self.zygote.ready
-
-    def _is_held(self, now: ev.Now) -> bool:
-        return self.session.phase(now.boot_s) is LeasePhase.HELD
-
-    def _is_member(self) -> bool:
-        """Whether the cluster's books have this node."""
-        return self.settings.name in self.mirror.members
-
-    def _decide_claims(self, now: ev.Now) -> list[do.Command]:
+    def _decide_claims(self, now: ev.Now) -> list[do.Action]:
         me = self.mirror.members.get(self.settings.name)
-        if me is None or now.boot_s < self._reading_until_s or not self.claims.any_due(now.boot_s):
+        if me is None or now.boot_s < self._reading_until_s or not self.claiming.any_due(now.boot_s):
             return []
-        if not self._may_claim(now):
+        if not self.readiness.may_claim(now):
             return []
-        view = self.views.of_nodes()
-
-        def may_claim(task: TaskView) -> bool:
-            return fits(me, task.wants) and self._adviser.may_claim(view, OpenTask(task.id, task.wants))
-
-        chosen = self.claims.choose(now.boot_s, self._rooms(), may_claim, self.holdings.slots.__contains__)
+        may_claim, free = self.balancing.may_claim(me), self.readiness.room()
+        chosen = self.claiming.choose(now.boot_s, free, may_claim, self.claimed.by_id.__contains__)
         self.counts.tried(chosen)
-        for task_id, _ in chosen:
-            if self.mirror.tasks[task_id].promised == self.settings.name:
-                self.moves.arrived(task_id, now.boot_s)
+        self.balancing.claims_sent(chosen, now)
         return in_batches(chosen)
 
-    def _decide_progress(self, now: ev.Now) -> list[do.Command]:
-        if self._progress_at_s is None or now.boot_s < self._progress_at_s:
-            return []
-        self._progress_at_s = now.boot_s + PROGRESS_S if self.mirror.readers else None
-        if not self._is_held(now):
-            return []
-        slots = self.holdings.slots.values()
-        running = [slot for slot in slots if slot.process is not Process.NONE]
-        rows = tuple((s.task_id, s.run, s.state.attempt + 1, s.started_wall_s) for s in running)
-        return [do.PublishProgress(rows, self.holdings.holds(), self.counts.values())]
+    def _claims_wake_at(self, now: ev.Now) -> float | None:
+        if not (self.readiness.may_claim(now) and self.readiness.is_member):
+            return None
+        at = self.claiming.wake_at()
+        return None if at is None else max(at, self._reading_until_s)
 
-    def _decide_exit(self, now: ev.Now) -> list[do.Command]:
-        if self.session.membership in (Membership.LEAVING, Membership.LEFT, Membership.JOINING):
-            return self._leave_anyway(now)
-        if self.holdings.slots or self.claims.in_flight:
-            return self._leave_anyway(now)
-        return self.session.leave() if self.session.membership is Membership.IN else [self._exit]
-
-    def _leave_anyway(self, now: ev.Now) -> list[do.Command]:
-        """A shutdown is bounded, whatever does not answer: what is left ends with the lease."""
-        ends = self.posture.shutdown_ends_s
-        if ends is None or now.boot_s < ends:
-            return []
-        left = len(self.holdings.slots)
-        return [do.Say("error", f"leaving with {left} claims not given back: they end with the lease"), self._exit]
+    def _wakes_wake_at(self, now: ev.Now) -> float | None:
+        at = self.waking.wake_at(now) if self.readiness.may_wake(now) else None
+        return None if at is None else max(at, self._reading_until_s)
 
 
-def _nothing(event: ev.Event, now: ev.Now) -> list[do.Command]:
+def _allocations(settings: Settings) -> Allocations:
+    return Allocations(settings.has, settings.gpus, settings.cores)
+
+
+def _summary(core: Core, now: ev.Now) -> NodeSummary:
+    lease_s, stop_s = core.session.lease.ends_s, core.status.shutdown_ends_s
+    return NodeSummary(
+        membership=core.session.membership.value,
+        lease_left_s=None if lease_s is None else lease_s - now.boot_s,
+        is_held=core.readiness.is_held(now),
+        has_zygote=core.zygote.ready,
+        held=len(core.claimed.by_id),
+        running=len(core.claimed.running()),
+        held_up=len(core.claimed.holds()),
+        claiming=len(core.claiming.in_flight),
+        tasks=len(core.mirror.tasks),
+        nodes=len(core.mirror.members),
+        revision=core.mirror.revision,
+        capacity=core.settings.capacity,
+        frozen=core.status.frozen,
+        draining=core.status.draining,
+        trouble="" if core.health.trouble is None else core.health.trouble.why,
+        former_zygotes=len(core.zygote.former),
+        reloads_asked=core.reloads.asked,
+        reloads_answered=core.reloads.answered,
+        reload_error=core.reloads.error,
+        stop_left_s=None if stop_s is None else max(0.0, stop_s - now.boot_s),
+    )
+
+
+def _nothing(event: ev.Event, now: ev.Now) -> list[do.Action]:
     """A fact that only wakes the core up."""
     return []

@@ -1,16 +1,18 @@
 """Events: the facts that the core is told, one at a time, through the loop's one door. Pure.
 
-Each answer to a command is here too: what was tried has succeeded, was refused, or nobody knows.
+The answers to actions are here too: what was tried has succeeded, was refused, or nobody knows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 
+from mpfora.cluster.changes import Changes
 from mpfora.handlers import HandlerSettings
-from mpfora.outcome import Outcome
-from mpfora.supervisor.changes import Changes
-from mpfora.supervisor.coordinator import ClaimAnswer
+from mpfora.model.outcome import Outcome
+from mpfora.supervisor.coordinator.interface import ClaimAnswer, WakeResult, Won
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,31 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class ShutdownAsked:
-    """SIGTERM, SIGINT or Consumer.stop(). A second one means: at once. `why` is for the log; code: the exit code, other
-    than 0 where something is wrong that somebody must look at."""
+    """SIGTERM, SIGINT or Consumer.stop(). A second one of these means: at once. why: for the log. code: the exit code;
+    it is not 0 where the node itself has decided to leave, because something is wrong."""
 
     why: str
     code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAsked:
+    """The handlers are to be imported anew, by another zygote beside the first: SIGHUP, a command, changed files. `why`
+    is for the log.
+
+    within_s  what runs in the old code is asked to save and go on in the new one, and killed after this; None: it
+              stays where it is
+    command   the revision of the command that asks; 0: none does
+    """
+
+    why: str
+    within_s: float | None = None
+    command: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryAsked:
+    """SIGUSR1: somebody wants to read in the log how the node is."""
 
 
 # -- the store -------------------------------------------------------------------------------------
@@ -67,10 +89,11 @@ class SessionFailed:
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """Answer to Renew."""
+    """Answer to Renew. proven: the store takes writes of this session."""
 
     sent_s: float
     ttl_s: float
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +116,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class RenewFailed:
-    """Answer to Renew: the store did not answer."""
+    """Answer to Renew: the store did not answer. refused: it answers, and takes no write of this session."""
 
     error: str
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,48 +141,44 @@ class WatchFailed:
 
 @dataclass(frozen=True, slots=True)
 class ClaimsAnswered:
-    """Answer to Claim: one answer per task, in order."""
+    """Answer to ClaimTasks: one answer per task, in order."""
 
     answers: tuple[ClaimAnswer, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """Answer to Keep, Release and Done: written."""
+class WakesAnswered:
+    """Answer to WakeTasks: (task id, result) of each. error: why nobody knows of some."""
 
-    task_id: str
-    fence: int
-
-
-@dataclass(frozen=True, slots=True)
-class SettleRefused:
-    """Answer to Keep, Release and Done: the claim is not ours any more."""
-
-    task_id: str
-    fence: int
+    answers: tuple[tuple[str, WakeResult], ...]
+    error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SettleUnknown:
-    """Answer to Keep, Release and Done: nobody knows; to be asked again."""
+class WriteResult(Enum):
+    """DONE      it stands in the store
+    REFUSED   the claim is not ours any more
+    UNKNOWN   nobody knows whether it was made: to be made again
+    REJECTED  the store will never take it (too large, no permission)"""
 
-    task_id: str
-    fence: int
-    error: str
+    DONE = "done"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
-class SettleRejected:
-    """Answer to Keep, Release and Done: the store will never take this (too large, no permission)."""
+class WriteAnswered:
+    """Answer to Keep, Release, Finish and Remove. error: why it was not made."""
 
     task_id: str
     fence: int
-    error: str
+    result: WriteResult
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """Answer to a command whose success nothing depends on (TakeNodeCommand, Publish, ...). error "" is success."""
+    """Answer to an action whose success nothing depends on (TakeNodeCommand, Publish, ...). error "" is success."""
 
     what: str
     error: str = ""
@@ -174,10 +194,13 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteReady:
-    """Answer to StartZygote. handlers maps each name to what its @handler declared."""
+    """Answer to StartZygote. handlers maps each name to what its @handler declared; groups as Member has them.
+    generation: the number of the zygote; a newer one has a greater number."""
 
     pid: int
     handlers: tuple[tuple[str, HandlerSettings], ...]
+    groups: tuple[str, ...] = ()
+    generation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +213,18 @@ class ZygoteFailed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteLost:
-    """The zygote died or hung and was killed. Every run has got its ChildExited before this."""
+    """The zygote of this generation died, or hung and was killed. Each of its runs has got its ChildExited before
+    this."""
 
     reason: str
+    generation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class ChildStarted:
-    run: int
-    pid: int
+class ZygoteEnded:
+    """A zygote that forks no more has left, as its last run has ended."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +244,28 @@ class ChildExited:
 
 
 Event = (
-    Tick | ShutdownAsked
+    Tick | ShutdownAsked | ReloadAsked | SummaryAsked
     | SessionOpened | SessionRefused | SessionFailed | Renewed | RenewFailed | LeaseGone | ClusterChanged | WatchFailed
-    | ClaimsAnswered | Settled | SettleRefused | SettleUnknown | SettleRejected | Attempted | Measured | SessionClosed
-    | ZygoteReady | ZygoteFailed | ZygoteLost | ChildStarted | ChildSaved | ChildExited
+    | ClaimsAnswered | WakesAnswered | WriteAnswered | Attempted | Measured | SessionClosed
+    | ZygoteReady | ZygoteFailed | ZygoteLost | ZygoteEnded | ChildSaved | ChildExited
 )  # fmt: skip
+
+#: about so many bytes of won tasks are taken in at once
+_WON_BYTES = 256 * 1024
+
+
+def slices(event: Event) -> Iterator[Event]:
+    """The event, cut into several smaller ones where it is large."""
+    if not isinstance(event, ClaimsAnswered):
+        yield event
+        return
+    some: list[ClaimAnswer] = []
+    size = 0
+    for answer in event.answers:
+        some.append(answer)
+        size += len(answer.props_json) + len(answer.checkpoint_json or "") if isinstance(answer, Won) else 0
+        if size >= _WON_BYTES:
+            yield ClaimsAnswered(tuple(some))
+            some, size = [], 0
+    if some:
+        yield ClaimsAnswered(tuple(some))

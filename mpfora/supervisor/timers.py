@@ -6,7 +6,15 @@ import heapq
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+#: the heap may hold so many stale entries, and in addition as many as there are times
+SPARE = 64
+
 K = TypeVar("K", bound=Hashable)
+
+
+def earliest(*times: float | None) -> float | None:
+    """The first of these times; None: there is none among them."""
+    return min((at for at in times if at is not None), default=None)
 
 
 class Timers(Generic[K]):
@@ -22,6 +30,7 @@ class Timers(Generic[K]):
         """Wake at at_s for `key`; None: not at all."""
         if at_s is None:
             self._at.pop(key, None)
+            self._drop_skipped()
             return
         known = self._at.get(key)
         if known is not None and known[0] == at_s:
@@ -29,11 +38,18 @@ class Timers(Generic[K]):
         self._count += 1
         self._at[key] = (at_s, self._count)
         heapq.heappush(self._heap, (at_s, self._count, key))
+        self._drop_skipped()
 
-    def due(self, now_s: float) -> list[K]:
-        """The keys whose time has come, earliest first; they are not set any more."""
+    def _drop_skipped(self) -> None:
+        """Make the heap anew when most of its entries are skipped ones."""
+        if len(self._heap) > 2 * len(self._at) + SPARE:
+            self._heap = [(at, order, key) for key, (at, order) in self._at.items()]
+            heapq.heapify(self._heap)
+
+    def due(self, now_s: float, most: int | None = None) -> list[K]:
+        """The keys whose time has come, earliest first, no more than `most`; they are not set any more."""
         keys: list[K] = []
-        while (at := self.next()) is not None and at <= now_s:
+        while (most is None or len(keys) < most) and (at := self.next()) is not None and at <= now_s:
             _, _, key = heapq.heappop(self._heap)
             del self._at[key]
             keys.append(key)

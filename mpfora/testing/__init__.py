@@ -11,9 +11,9 @@ ends with the cause that it would have on a node. `steps` do to it what a cluste
 a checkpoint, take the claim away, kill it as hung or for its memory.
 """
 
-from mpfora.handler_spec import HandlerSpecError
-from mpfora.outcome import Cause
-from mpfora.supervisor.zygote import HandlerImportError
+from mpfora.config.handler_spec import HandlerSpecError
+from mpfora.model.outcome import Cause
+from mpfora.supervisor.zygote.startup import HandlerImportError
 from mpfora.testing.bench import HandlerBench, TestRun, run
 from mpfora.testing.steps import (
     Progress,

@@ -1,4 +1,4 @@
-"""Try a balancer of your own in a played cluster, beside `fair`, before it moves anybody's work.
+"""Try your own balancer in a simulated cluster, beside `fair`, before it moves anybody's work.
 
     from mpfora.testing.balancing import compare
 
@@ -6,13 +6,14 @@
 
 prints for each event in a cluster's life (start, a node joins, leaves, dies, hangs; a rolling restart) how even the
 tasks are afterwards, how many moved, how many attempts a claim took, and after how many seconds all was quiet. The
-cluster is real nodes' decisions over a played store (mpfora.testing.cluster): no process, no etcd, a few seconds.
+cluster has the decisions of real nodes over a simulated store (mpfora.testing.cluster): no process, no etcd, a few
+seconds.
 
     print(compare(MyBalancer, cpu={"t0": 1.0, "t1": 1.0}))
 
 says what tasks use, in cores, and has a column for how evenly that is spread.
 
-Raises AssertionError where a balancer has no rest: tasks that change hands for ever.
+Raises AssertionError for a balancer that never comes to rest: its tasks change hands for ever.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpfora.model import Wants
-from mpfora.supervisor.balance import Balancer, FairBalancer
+from mpfora.model.task import Wants
+from mpfora.supervisor.balance.balancer import Balancer, FairBalancer
 from mpfora.testing.cluster import Cluster
 
 NodeSettings = Mapping[str, Any]

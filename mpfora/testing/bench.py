@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from mpfora.handler_spec import spec_of
+from mpfora.config.handler_spec import spec_of
+from mpfora.config.props import parse_task_settings
 from mpfora.handlers import HandlerSettings
-from mpfora.model import Usage, check_name
-from mpfora.outcome import Cause, Outcome
+from mpfora.model.outcome import Cause, Outcome
+from mpfora.model.run_spec import RunLimits, RunSpec
+from mpfora.model.state import Message
+from mpfora.model.task import Usage, check_name
 from mpfora.retry import Retry
-from mpfora.states import Message
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.answers import explained
-from mpfora.supervisor.commands import RunLimits
-from mpfora.supervisor.zygote import HandlerImportError, Zygote
-from mpfora.task_settings import parse_task_settings
+from mpfora.supervisor.zygote.node_zygotes import NodeZygotes
+from mpfora.supervisor.zygote.startup import HandlerImportError
 from mpfora.testing.steps import Deed, Progress, Step
 
-#: how often the steps' conditions are looked at
+#: seconds between two looks at the conditions of the steps
 LOOK_S = 0.01
 _FENCE = 1
 
@@ -43,7 +43,7 @@ class TestRun:
     beats, progress, note   what it told by ctx.beat
     """
 
-    __test__ = False  # pytest: not a test class
+    __test__ = False  # for pytest: this is no test class
 
     cause: Cause
     result: Any = None
@@ -75,14 +75,14 @@ class HandlerBench:
 
     def __init__(self, handler: str | Callable[..., Any]) -> None:
         self._spec = spec_of(handler)
-        self._zygote = Zygote([self._spec], "test", self._take, self._print, exclusive=False)
+        self._zygotes = NodeZygotes([self._spec], "test", self._take, self._print)
         self._watched: dict[int, _Watched] = {}
         self._settings = HandlerSettings()
         self._runs = 0
 
     async def __aenter__(self) -> HandlerBench:
         try:
-            ready = await self._zygote.start()
+            ready = await self._zygotes.start()
         except HandlerImportError as error:
             error.add_note(error.traceback)
             raise
@@ -92,7 +92,7 @@ class HandlerBench:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._zygote.close()
+        await self._zygotes.close()
 
     async def run(
         self,
@@ -108,28 +108,21 @@ class HandlerBench:
         memory_limit: int | None = None,
         timeout: float = 60.0,
     ) -> TestRun:
-        """As the function `run`, in this bench's zygote."""
+        """Run the handler as the function `run` does, in this bench's zygote."""
         own = parse_task_settings(props or {}).over(self._settings, Retry())
         limits = RunLimits(
             stop_timeout or own.stop_timeout_s or 10.0,
             stall_timeout or own.stall_timeout_s,
             stall_by or own.stall_by or "beats",
             memory_limit or own.memory_limit,
+            own.pids_limit,
         )
         props_json = _json_text("props", dict(props or {}))
         checkpoint_json = None if checkpoint is None else _json_text("checkpoint", checkpoint)
         self._runs += 1
         watched = self._watched[self._runs] = _Watched(self._runs, task_id, limits, list(steps), checkpoint)
-        self._zygote.fork(
-            self._runs,
-            check_name(task_id),
-            self._spec.name,
-            props_json,
-            _FENCE,
-            attempt,
-            checkpoint_json,
-            limits,
-        )
+        spec = RunSpec(check_name(task_id), self._spec.name, props_json, _FENCE, attempt, checkpoint_json, limits)
+        self._zygotes.fork(self._runs, spec)
         try:
             return await self._attend(watched, timeout)
         finally:
@@ -138,11 +131,11 @@ class HandlerBench:
     async def _attend(self, watched: _Watched, timeout: float) -> TestRun:
         """Do the steps in their time, until the run's whole process tree is dead."""
         while not watched.ended.done():
-            watched.look(self._zygote)
-            watched.act(self._zygote)
+            watched.look(self._zygotes)
+            watched.act(self._zygotes)
             if watched.seconds() > timeout and not watched.is_late:
                 watched.is_late = True
-                self._zygote.kill(watched.number, Cause.STOP_TIMEOUT)
+                self._zygotes.kill(watched.number, Cause.STOP_TIMEOUT)
             await asyncio.wait([watched.ended], timeout=LOOK_S)
         if watched.is_late:
             stack = watched.ended.result().stack
@@ -155,10 +148,11 @@ class HandlerBench:
                 self._watched[run].saves.append(json.loads(checkpoint_json))
             case ev.ChildExited(run, outcome) if run in self._watched:
                 watched = self._watched[run]
-                watched.ended.set_result(explained(outcome, watched.limits))
+                watched.ended.set_result(outcome)
 
     def _print(self, task_id: str, line: str) -> None:
-        """Lines are known by their task: of two runs of one id at one time, each gets those of both."""
+        """Keep a line that was printed. Lines are known by their task: two runs of one id at one time each get those of
+        both."""
         for watched in [w for w in self._watched.values() if w.task_id == task_id]:
             watched.lines.append(line)
 
@@ -191,34 +185,34 @@ class _Watched:
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def look(self, zygote: Zygote) -> None:
-        beat = zygote.progress(self.number)
+    def look(self, zygotes: NodeZygotes) -> None:
+        beat = zygotes.progress(self.number)
         if beat is not None:
             saves, lines = tuple(self.saves), tuple(self.lines)
             self._beat = Progress(self.seconds(), beat.beats, beat.progress, beat.note, saves, lines)
 
-    def act(self, zygote: Zygote) -> None:
-        """The next step, if its time has come; and the end of a stop's patience."""
+    def act(self, zygotes: NodeZygotes) -> None:
+        """Take the next step, if its time has come, and kill a run whose time to stop is up."""
         if self.steps and self.steps[0].is_due(self._beat):
-            self._do(self.steps.pop(0), zygote)
+            self._do(self.steps.pop(0), zygotes)
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._kill_at = None
-            zygote.kill(self.number, Cause.STOP_TIMEOUT)
+            zygotes.kill(self.number, Cause.STOP_TIMEOUT)
 
-    def _do(self, step: Step, zygote: Zygote) -> None:
+    def _do(self, step: Step, zygotes: NodeZygotes) -> None:
         match step.deed:
             case Deed.STOP:
                 assert step.message is not None
                 self._kill_at = time.monotonic() + self.limits.stop_timeout_s
-                zygote.ask_stop(self.number, step.message, "test", self.limits.stop_timeout_s)
+                zygotes.ask_stop(self.number, step.message, "test", self.limits.stop_timeout_s)
             case Deed.ASK_CHECKPOINT:
-                zygote.ask_checkpoint(self.number)
+                zygotes.ask_checkpoint(self.number)
             case Deed.LOSE_CLAIM:
-                zygote.kill(self.number, Cause.LOST_CLAIM, dump=False)
+                zygotes.kill(self.number, Cause.LOST_CLAIM, dump=False)
             case Deed.HANG:
-                zygote.kill(self.number, Cause.STALLED)
+                zygotes.kill(self.number, Cause.STALLED)
             case Deed.EXCEED_MEMORY:
-                zygote.kill(self.number, Cause.MEMORY_LIMIT)
+                zygotes.kill(self.number, Cause.MEMORY_LIMIT)
 
     def report(self) -> TestRun:
         outcome = self.ended.result()

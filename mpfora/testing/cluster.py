@@ -1,8 +1,9 @@
-"""A small cluster in one process and in no time: real nodes' decisions over a store that answers late. For balancers.
+"""Cluster: a simulated cluster in one process and in no time, for balancers: real nodes' decisions, a store that is
+late.
 
-Each node is the core of a real node. The store, the network, processes and the clock are played: a change reaches each
-node after a lag of its own, a claim takes a round trip, a task that is asked to stop takes a moment. No process, no
-etcd, no waiting; the same seed gives the same life.
+Each node is the core of a real node. The store, the network, processes and the clock are simulated: a change reaches
+each node after a lag of its own, a claim takes a round trip, a task that is asked to stop takes a moment. No process,
+no etcd, no waiting; the same seed gives the same life.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mpfora.config import Settings
+from mpfora.cluster import changes as ch
+from mpfora.config.settings import Settings
 from mpfora.handlers import HandlerSettings
-from mpfora.keys import format_json
-from mpfora.model import Claim, Cost, Member, NodeUsage, Wants
-from mpfora.outcome import Death, SaidMessage, classify
-from mpfora.supervisor import changes as ch
-from mpfora.supervisor import commands as do
+from mpfora.model.outcome import Death, SaidMessage, classify
+from mpfora.model.task import Claim, Cost, Wants
+from mpfora.supervisor import actions as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.balance import Balancer
-from mpfora.supervisor.coordinator import ClaimAnswer, Lost, Won
+from mpfora.supervisor.balance.balancer import Balancer
+from mpfora.supervisor.coordinator.interface import ClaimRequest
 from mpfora.supervisor.core import Core
+from mpfora.testing.simulated_store import SimulatedStore
 
 _WALL_S = 1_700_000_000.0
 _QUIET_S = 30.0
@@ -31,7 +32,7 @@ _QUIET_S = 30.0
 _RSS = 32 << 20
 
 
-class Cluster:
+class Cluster(SimulatedStore):
     """make_balancer  called once for each node
     lag_s   bounds of the time in which a change reaches a node;  stop_s  what a task takes to stop
     cpu     task id -> the cores that it uses while it runs; those that are not in it use none
@@ -46,22 +47,13 @@ class Cluster:
         seed: int = 1,
         cpu: Mapping[str, float] | None = None,
     ) -> None:
-        self.now = 1000.0
+        super().__init__()
         self.rng = random.Random(seed)
         self._make, self._lag_s, self.stop_s = make_balancer, lag_s, stop_s
         self.cpu: dict[str, float] = dict(cpu or {})
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
-        self._revision = 0
-        self.wants: dict[str, Wants] = {}
-        self.owners: dict[str, tuple[str, int]] = {}
-        self.members: dict[str, Member] = {}
-        self.usages: dict[str, NodeUsage] = {}
         self.nodes: dict[str, Node] = {}
-        #: claims that were tried, and won; tasks that were let go for the balance; processes killed with their node
-        self.attempts = self.claims = self.moves = 0
-        #: when a task got an owner or lost one
-        self.changed_at = self.now
 
     # -- what a test does -----------------------------------------------------------------------------------------
 
@@ -94,7 +86,7 @@ class Cluster:
         self.commit(ch.NodeCommandPut(name, f"c{revision}", verb, {}, revision))
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let `seconds` pass."""
         end = self.now + seconds
         while self._heap and self._heap[0][0] <= end:
             self.now, _, call, args = heapq.heappop(self._heap)
@@ -131,73 +123,15 @@ class Cluster:
         total = sum(used.values())
         return max(used.values()) * len(used) / total if total else 1.0
 
-    # -- the store ------------------------------------------------------------------------------------------------
-
     def after(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
         heapq.heappush(self._heap, (self.now + seconds, next(self._order), call, args))
 
     def lag(self) -> float:
         return self.rng.uniform(*self._lag_s)
 
-    def commit(self, *changes: ch.Change) -> int:
-        """One revision, which reaches each node in its own time."""
-        self._revision += 1
-        batch = ch.Changes(self._revision, changes)
+    def _deliver(self, batch: ch.Changes) -> None:
         for node in self.nodes.values():
             node.send(batch)
-        return self._revision
-
-    def listing(self) -> ch.Changes:
-        changes: list[ch.Change] = [ch.MemberPut(member) for member in self.members.values()]
-        for task_id, wants in self.wants.items():
-            changes += [ch.TaskPut(task_id), ch.WantsPut(task_id, wants)]
-        changes += [ch.OwnerPut(task_id, node, fence) for task_id, (node, fence) in self.owners.items()]
-        changes += [ch.UsagePut(node, usage) for node, usage in self.usages.items()]
-        return ch.Changes(self._revision, tuple(changes), reset=True)
-
-    def put_member(self, member: Member) -> None:
-        self.members[member.name] = member
-        self.commit(ch.MemberPut(member))
-
-    def put_usage(self, node: str, usage: NodeUsage) -> None:
-        self.usages[node] = usage
-        self.commit(ch.UsagePut(node, usage))
-
-    def end_lease(self, name: str, *, clean: bool) -> None:
-        gone = [task_id for task_id, (node, _) in self.owners.items() if node == name]
-        for task_id in gone:
-            del self.owners[task_id]
-        self.members.pop(name, None)
-        self.changed_at = self.now
-        usage = [ch.UsageGone(name)] if self.usages.pop(name, None) is not None else []
-        self.commit(ch.MemberGone(name), *[ch.OwnerGone(task_id, clean) for task_id in gone], *usage)
-
-    def claim(self, node: Node, claims: tuple[tuple[str, str | None], ...]) -> list[ClaimAnswer]:
-        self.attempts += len(claims)
-        answers: list[ClaimAnswer] = []
-        puts: list[ch.Change] = []
-        for task_id, missed in claims:
-            if task_id in self.owners or task_id not in self.wants:
-                answers.append(Lost(task_id))
-                continue
-            fence = self._revision + 1
-            self.owners[task_id] = (node.name, fence)
-            puts.append(ch.OwnerPut(task_id, node.name, fence, missed))
-            answers.append(Won(Claim(task_id, fence), _props(self.wants[task_id]), None, None))
-        if puts:
-            self.claims += len(puts)
-            self.changed_at = self.now
-            self.commit(*puts)
-        return answers
-
-    def release(self, claim: Claim, to: str | None, cost: Cost | None, *, for_balance: bool) -> bool:
-        if self.owners.get(claim.task_id, ("", 0))[1] != claim.fence:
-            return False
-        del self.owners[claim.task_id]
-        self.moves += for_balance
-        self.changed_at = self.now
-        self.commit(ch.OwnerGone(claim.task_id, clean=True, to=to, cost=cost))
-        return True
 
 
 class Node:
@@ -218,13 +152,13 @@ class Node:
         cluster.after(0.0, self.tell, ev.Tick())
 
     def send(self, batch: ch.Changes) -> None:
-        """A change of the store is on its way; changes do not overtake each other."""
+        """Send a change of the store on its way. Changes do not overtake each other."""
         now = self.cluster.now
         self._arrives_at = max(self._arrives_at, now + self.cluster.lag())
         self.cluster.after(self._arrives_at - now, self.tell, ev.ClusterChanged(batch))
 
     def tell(self, event: ev.Event) -> None:
-        """One event, when the node can hear it."""
+        """Hand the node one event, when it can take it."""
         cluster = self.cluster
         if self.is_dead:
             return
@@ -242,7 +176,7 @@ class Node:
     def _answer(self, event: ev.Event, seconds: float | None = None) -> None:
         self.cluster.after(self.cluster.lag() if seconds is None else seconds, self.tell, event)
 
-    def _carry_out(self, command: do.Command) -> None:
+    def _carry_out(self, command: do.Action) -> None:
         now = self.cluster.now
         match command:
             case do.StartZygote():
@@ -252,8 +186,8 @@ class Node:
                 self._answer(ev.SessionOpened(now, ttl_s), 0.0)
                 self.send(self.cluster.listing())
                 self.cluster.put_member(member)
-            case do.Renew():
-                self._answer(ev.Renewed(now, self.settings.lease_ttl_s))
+            case do.Renew(proves):
+                self._answer(ev.Renewed(now, self.settings.lease_ttl_s, proves))
             case do.Publish(member):
                 self.cluster.after(self.cluster.lag(), self.cluster.put_member, member)
             case do.ClaimTasks(claims):
@@ -273,11 +207,11 @@ class Node:
             case _:
                 self._carry_out_process(command)
 
-    def _carry_out_process(self, command: do.Command) -> None:
+    def _carry_out_process(self, command: do.Action) -> None:
         now = self.cluster.now
         match command:
-            case do.Fork(run, task_id):
-                self._tasks[run] = task_id, 0.0, now
+            case do.Fork(run, spec):
+                self._tasks[run] = spec.task_id, 0.0, now
             case do.Measure(runs):
                 self._answer(ev.Measured(tuple(self._sample(task_id, run) for task_id, run in runs)), 0.0)
             case do.AskStop(run, message, reason):
@@ -287,7 +221,7 @@ class Node:
             case do.Kill(run, cause):
                 self._answer(ev.ChildExited(run, classify(None, Death(signal=9, killed_for=cause))), 0.0)
             case do.Keep(claim):
-                self._answer(ev.Settled(claim.task_id, claim.fence))
+                self._answer(ev.WriteAnswered(claim.task_id, claim.fence, ev.WriteResult.DONE))
 
     def _sample(self, task_id: str, run: int) -> ev.Sample:
         now = self.cluster.now
@@ -296,15 +230,11 @@ class Node:
         self._tasks[run] = task_id, used_s, now
         return ev.Sample(task_id, run, used_s, _RSS, now)
 
-    def _claim(self, claims: tuple[tuple[str, str | None], ...]) -> None:
-        self._answer(ev.ClaimsAnswered(tuple(self.cluster.claim(self, claims))))
+    def _claim(self, claims: tuple[ClaimRequest, ...]) -> None:
+        self._answer(ev.ClaimsAnswered(tuple(self.cluster.claim(self.name, claims))))
 
     def _release(self, claim: Claim, to: str | None, cost: Cost | None) -> None:
         for_balance = self._leaving.get(claim.task_id) == "rebalance"
         is_ours = self.cluster.release(claim, to, cost, for_balance=for_balance)
-        self._answer((ev.Settled if is_ours else ev.SettleRefused)(claim.task_id, claim.fence))
-
-
-def _props(wants: Wants) -> str:
-    props: dict[str, Any] = {} if wants.handler is None else {"handler": wants.handler}
-    return format_json(props | ({"labels": dict(wants.labels)} if wants.labels else {}))
+        result = ev.WriteResult.DONE if is_ours else ev.WriteResult.REFUSED
+        self._answer(ev.WriteAnswered(claim.task_id, claim.fence, result))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from mpfora.states import Message
+from mpfora.model.state import Message
 
 
 @dataclass(frozen=True, slots=True)

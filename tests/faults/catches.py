@@ -1,4 +1,4 @@
-"""What became of planted faults: which were caught, by what, and how soon. Pure."""
+"""The catches of planted faults: which were caught, by what kind of violation, and how soon. Pure."""
 
 from __future__ import annotations
 

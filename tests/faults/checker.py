@@ -11,20 +11,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mpfora.supervisor.suspects import CONVICTIONS
+from mpfora.supervisor.tasks.zygote_poison import CONVICTIONS
 
 from .evidence import ClaimGone, Evidence, How, Life, S, by_task, last_lives
 
 #: a claim that was taken away while its process was well is noticed by the watch; the grace keeps others from it for so
 #: long
 GRACE_NS = 1 * S
-#: a process that was between two ticks when it died wrote its last line just before
+#: a process writes a line each tick, so that its last line may be so much older than its death
 TICK_NS = S // 10
 #: etcd before this version lets a deposed leader that comes back revoke leases that live (etcd-io/etcd #15247). Since
 #: then a leader asks first whether it still leads, but not if its clock has ticked a moment ago: one that was stopped
 #: and goes on may tick first. 3.5.16 was seen to do that
 LEADER_ASKS_FROM = (3, 5, 13)
-#: so long after its return
+#: for so long after its return
 DEPOSED_NS = 2 * S
 
 
@@ -45,7 +45,7 @@ KINDS = ("overlap", "beyond lease", "margin", "fence", "lost", "process left", "
 
 @dataclass(frozen=True, slots=True)
 class Excuse:
-    """What looks like a violation and is none of mpfora's, with the proof of that. subject: the task's id, and of a
+    """What looks like a violation and is not one of mpfora's, with the proof of that. subject: the task's id, and of a
     process its fence and pid."""
 
     subject: tuple[str, int, int]

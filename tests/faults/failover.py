@@ -17,7 +17,7 @@ from .checker import GRACE_NS, TICK_NS
 from .evidence import Claimed, ClaimGone, Evidence, How, Life, S, Span, TaskState, by_task
 from .nemesis import Fault
 
-#: an etcd that is well lets go of a lease within so long of its end
+#: how long after the end of a lease a healthy etcd lets go of it, at most
 LATE_NS = int(0.6 * S)
 #: a process that dies within this of a fault, or of the fault's end, died of it
 WITHIN_NS = 7 * S
@@ -66,7 +66,7 @@ class Failover:
 
     @property
     def own_s(self) -> float:
-        """Without what could not be helped."""
+        """The seconds that the cluster could have avoided."""
         return self.seconds - covered(self.waits) / S
 
     @property

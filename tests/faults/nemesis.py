@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from etcd_server import EtcdServer, encoded
 
 from mpfora.errors import MpforaError
-from mpfora.linux import boot_ns
-from mpfora.states import Message
+from mpfora.linux.syscalls import boot_ns
+from mpfora.model.state import Message
 
 from .scene import TTL_S, Host, Scene, send
 
 Heal = Callable[[], None]
 
-#: so many kinds are drawn before none is done
+#: how many kinds are drawn before the nemesis gives up for now
 TRIES = 5
 #: when the lease is over, the grace too, and others run what was run under it
 BEYOND_S = TTL_S + 2.5
@@ -85,7 +85,7 @@ def _choose(scene: Scene, rng: random.Random, hosts: list[Host]) -> Host | None:
 
 
 def _length(rng: random.Random, longest_s: float, short: float) -> float:
-    """A moment (short: how often), or for so long that others have its tasks before it ends."""
+    """A moment (short: how often), or long enough for other nodes to take over the tasks."""
     return rng.uniform(0.3, 3) if rng.random() < short else rng.uniform(min(BEYOND_S, longest_s), longest_s)
 
 
@@ -257,7 +257,7 @@ def hold_claims(scene: Scene, rng: random.Random) -> Fault | None:
 
 
 def _is_ill(scene: Scene) -> bool:
-    """Or was a moment ago."""
+    """Whether a member of etcd is ill, or was a moment ago."""
     return scene.etcd_is_ill or time.monotonic() < scene.etcd_well_since + CONVALESCENCE_S
 
 

@@ -14,10 +14,12 @@ from contextlib import suppress
 
 from etcd3.etcdrpc import rpc_pb2 as rpc
 
-from mpfora.etcd import Etcd
-from mpfora.keys import Layout, parse_member, parse_owner, parse_released
-from mpfora.kv import Compacted, Event, Listing, Revision, StoreError
-from mpfora.linux import boot_ns
+from mpfora.linux.syscalls import boot_ns
+from mpfora.store.claim_records import parse_owner, parse_released
+from mpfora.store.etcd import Etcd
+from mpfora.store.keys import Layout
+from mpfora.store.kv import Compacted, Event, Listing, Revision, StoreError, prefix_end
+from mpfora.store.node_records import parse_member
 
 from .evidence import Claimed, ClaimGone, How, NodeSeen, S, Span, TaskState, Write, share_promises
 
@@ -166,10 +168,12 @@ class Observer:
         """A checkpoint or a mark that carries the fence of who wrote it, held against whose the task was just then."""
         task, what, fence = event.key.removeprefix(self._layout.checkpoints), "checkpoint", 0
         if task != event.key:
+            if event.value == b"null":
+                return  # the trace of a first claim
             fence = json.loads(event.value)["fence"]
         else:
-            task, _, last = event.key.removeprefix(self._layout.tasks).partition("/")
-            if last != "released":
+            task = event.key.removeprefix(self._layout.releases)
+            if task == event.key:
                 return
             what, (_, fence) = "release", parse_released(event.value)
         claim = self._owners.get(task)
@@ -202,7 +206,7 @@ class Observer:
         if any(event.key == released and not event.deleted for event in events):
             return How.RELEASED
         if any(event.key == key and event.deleted for event in events):
-            return How.DELETED if task in self.deleted else How.RELEASED
+            return How.RELEASED
         return How.ENDED
 
     # -- the questions ------------------------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ class Observer:
             await asyncio.sleep(ASK_S)
 
     async def _ask_one(self, etcd: Etcd) -> None:
-        listing = await etcd.list_prefix(self._layout.nodes)
+        listing = await etcd.list(self._layout.nodes, prefix_end(self._layout.nodes))
         leases = {kv.lease for kv in listing.kvs if kv.lease}
         await asyncio.gather(*(self._ask_lease(etcd, lease) for lease in sorted(leases)))
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 
-def _replace(owner: object, name: str, value: object) -> None:
+def replace_in(owner: object, name: str, value: object) -> None:
+    """Every plant goes through here: tests/house/test_planted.py looks at what it replaces."""
     setattr(owner, name, value)
 
 
@@ -32,15 +33,15 @@ class Plant:
 
 
 def _never_past() -> None:
-    from mpfora.child.deadman import Deadman
+    from mpfora.child.zygote.deadman import Deadman
 
-    _replace(Deadman, "_is_past", lambda self, now: False)
+    replace_in(Deadman, "_is_past", lambda self, now: False)
 
 
 def _without_margin() -> None:
-    from mpfora.supervisor.lease import LeaseClock
+    from mpfora.supervisor.node.lease import LeaseClock
 
-    _replace(LeaseClock, "deadline_s", property(lambda self: self.ends_s))
+    replace_in(LeaseClock, "deadline_s", property(lambda self: self.ends_s))
 
 
 def _counted_from_the_answer() -> None:
@@ -52,11 +53,11 @@ def _counted_from_the_answer() -> None:
     def late(self: Core, event: Any, now: Any) -> Any:
         return handle(self, replace(event, sent_s=now.boot_s) if isinstance(event, Renewed) else event, now)
 
-    _replace(Core, "handle", late)
+    replace_in(Core, "handle", late)
 
 
 def _deaf_to_the_end_of_file() -> None:
-    from mpfora.child.zygote import Zygote
+    from mpfora.child.zygote.loop import Zygote
 
     is_done = Zygote._is_done
 
@@ -66,58 +67,64 @@ def _deaf_to_the_end_of_file() -> None:
             return False
         return is_done(self)
 
-    _replace(Zygote, "_is_done", deaf)
+    replace_in(Zygote, "_is_done", deaf)
 
 
 def _untied() -> None:
-    from mpfora import linux
+    """Called before the guard forks the zygote: both are without."""
+    from mpfora.child.zygote.guard import _CleanUp
+    from mpfora.linux import syscalls
 
-    _replace(linux, "set_pdeathsig", lambda signal_number: None)
+    replace_in(syscalls, "set_pdeathsig", lambda signal_number: None)
+    replace_in(syscalls, "tie_to_lifeline", lambda reader, pid: None)
+    replace_in(_CleanUp, "run", lambda self: 1)
 
 
 def _without_fences() -> None:
-    from mpfora.supervisor import transactions
+    from mpfora.supervisor.coordinator import transactions
 
-    _replace(transactions, "still_ours", lambda layout, session, claim: ())
+    replace_in(transactions, "still_ours", lambda layout, session, claim: ())
 
 
 def _without_grace() -> None:
-    from mpfora.supervisor.claiming import Claims
+    from mpfora.supervisor.tasks.claiming import Claiming
 
-    made = Claims.__init__
+    made = Claiming.__init__
 
-    def impatient(self: Claims, node: Any, mirror: Any, designations: Any, grace_s: float) -> None:
-        made(self, node, mirror, designations, 0.0)
+    def impatient(
+        self: Claiming, node: Any, mirror: Any, assignments: Any, grace_s: float, lease_s: float = 15.0
+    ) -> None:
+        made(self, node, mirror, assignments, 0.0, lease_s)
 
-    _replace(Claims, "__init__", impatient)
+    replace_in(Claiming, "__init__", impatient)
 
 
 def _blind_to_its_own_claims() -> None:
-    from mpfora.supervisor.holdings import Holdings
+    from mpfora.supervisor.tasks.ownership import Ownership
 
-    _replace(Holdings, "_judge", lambda self, slot, task: [])
+    replace_in(Ownership, "_judge", lambda self, claimed, task: [])
 
 
 def _released_as_done() -> None:
-    from mpfora.supervisor import store_coordinator, transactions
+    from mpfora.supervisor.coordinator import settlements, transactions
 
-    _replace(store_coordinator, "release_txn", transactions.done_txn)
+    replace_in(settlements, "release_txn", transactions.done_txn)
 
 
 def _claims_anything() -> None:
-    from mpfora.supervisor import store_coordinator, transactions
+    from mpfora.supervisor.coordinator import claims, transactions
 
     def greedy(*arguments: Any) -> Any:
         txn = transactions.claim_txn(*arguments)
         return txn._replace(compares=txn.compares[1:])
 
-    _replace(store_coordinator, "claim_txn", greedy)
+    replace_in(claims, "claim_txn", greedy)
 
 
 def _unprobed() -> None:
-    from mpfora.supervisor.zygote_process import ZygoteProcess
+    from mpfora.supervisor.zygote.liveness import Liveness
 
-    _replace(ZygoteProcess, "probe", lambda self, patience_s: None)
+    replace_in(Liveness, "probe", lambda self, patience_s: None)
 
 
 PLANTS = {
@@ -133,7 +140,7 @@ PLANTS = {
     "orphan": Plant(
         "the zygote does not notice the supervisor's death", ("process left",), in_zygote=_deaf_to_the_end_of_file
     ),
-    "untied": Plant("children do not die with the zygote", ("overlap", "process left"), in_zygote=_untied),
+    "untied": Plant("children do not die with the zygote", ("overlap", "process left", "margin"), in_zygote=_untied),
     "probe": Plant(
         "the supervisor does not look after its zygote at the deadline",
         ("margin", "beyond lease", "overlap"),

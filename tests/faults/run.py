@@ -14,11 +14,11 @@ from pathlib import Path
 
 from etcd_server import EtcdServer, encoded
 
-from mpfora.client.listing import TaskInfo
-from mpfora.config import Settings
+from mpfora.client.task_info import TaskInfo
+from mpfora.config.settings import Settings
 from mpfora.errors import MpforaError
-from mpfora.linux import boot_ns
-from mpfora.states import Message
+from mpfora.linux.syscalls import boot_ns
+from mpfora.model.state import Message
 
 from .checker import Excuse, Violation, check, excuses
 from .evidence import Evidence, S, TaskEnd, ZygoteHit, read_lives

@@ -16,9 +16,10 @@ from etcd_cluster import EtcdCluster
 from node import MARK, Node, command, title
 from tcp_proxy import Link
 
-from mpfora import Client, processes
-from mpfora.keys import Layout
-from mpfora.processes import Snapshot
+from mpfora import Client
+from mpfora.linux import procfs
+from mpfora.linux.procfs import Snapshot
+from mpfora.store.keys import Layout
 
 from . import trace
 from .observer import Observer
@@ -77,7 +78,7 @@ class Host:
         """The pid of the zygote, if there is one."""
         if self.node is None:
             return None
-        for stat in Snapshot(processes.processes()).children(self.node.pid):
+        for stat in Snapshot(procfs.processes()).tree(self.node.pid):
             if title(stat.pid).startswith("mpfora: zygote ") and not stat.is_zombie:
                 return stat.pid
         return None
@@ -87,7 +88,7 @@ class Host:
         zygote = self.zygote()
         if zygote is None:
             return []
-        stats = Snapshot(processes.processes()).children(zygote)
+        stats = Snapshot(procfs.processes()).children(zygote)
         return [stat.pid for stat in stats if not stat.is_zombie and title(stat.pid).startswith("mpfora: task ")]
 
     def signal(self, number: int) -> None:
@@ -118,7 +119,7 @@ class Scene:
         self.cluster = EtcdCluster(folder / "etcd")
         self.hosts: dict[str, Host] = {}
         self.submitted: dict[str, None] = {}
-        #: a member is ill, or two are: another may not be
+        #: set while one or two members are ill: then no other may fall ill
         self.etcd_is_ill = False
         self.etcd_well_since = 0.0
         self.client = Client(self.cluster.endpoints, namespace)
@@ -147,7 +148,7 @@ class Scene:
         """Every process that descends from any node that there ever was, described."""
         marks = {f"{MARK}={node.mark}".encode() for host in self.hosts.values() for node in host.nodes()}
         found = []
-        for stat in processes.processes():
+        for stat in procfs.processes():
             with suppress(OSError):
                 environ = Path(f"/proc/{stat.pid}/environ").read_bytes().split(b"\0")
                 if not stat.is_zombie and marks.intersection(environ):
@@ -161,7 +162,7 @@ class Scene:
                 yield f"{host.name}.{index}", node.log.text()
 
     def close(self) -> None:
-        """Kill what lives. Says nothing of what was left."""
+        """Kill all that lives, without a word on what was left."""
         for host in self.hosts.values():
             host.signal(signal.SIGCONT)
             for node in host.nodes():

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.model import Wants
-from mpfora.supervisor.balance import FairBalancer, Move, NodeLoad, OwnTask, View, quotas
+from mpfora.model.task import Wants
+from mpfora.supervisor.balance.balancer import FairBalancer, Move, NodeLoad, OwnTask, View, quotas
 
 
 def cluster(most_nodes: int, most_tasks: int, capacities: bool = True) -> st.SearchStrategy[list[NodeLoad]]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.child.failures import cut, cut_middle, one_line
-from mpfora.child.values import BadValue, format_value, parse_value
+from mpfora.child.run.error_report import cut, cut_middle, one_line
+from mpfora.child.run.json_values import BadValue, format_value, parse_value
 
 text = st.text(st.characters(codec="utf-8"))
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text

@@ -1,4 +1,4 @@
-"""Proof by simulation: thousands of lives of a cluster, and what they must never show. See tests/sim.
+"""Proof by simulation: hundreds of lives of a cluster, and what they must never show. See tests/sim.
 
 A failing seed tells how to run it again. `pytest tests/property/test_cluster.py --seeds 20000` runs more.
 """
@@ -13,14 +13,20 @@ from pathlib import Path
 
 import pytest
 from sim import interrupted, planted, probes, runner, scenario
+from sim.cluster import Cluster
+from sim.kernel import Act
 from sim.pool import run_many
 
 REPOSITORY = Path(__file__).parents[2]
 #: seeds until which a planted fault must be seen
 PLANTED_SEEDS = 120
+#: lives with processes that do not die
+UNDYING_SEEDS = 150
+CLOCK_SEEDS = 40
+RESOURCE_SEEDS = 40
 
 
-@pytest.mark.timeout(1800)  # half a minute on two idle cores
+@pytest.mark.timeout(1800)
 def test_no_seed_shows_what_must_not_be(request: pytest.FixtureRequest) -> None:
     tally = run_many(range(request.config.getoption("--seeds")))
     print(tally)
@@ -29,12 +35,31 @@ def test_no_seed_shows_what_must_not_be(request: pytest.FixtureRequest) -> None:
     assert tally.attempts <= 1.02 * tally.claims
 
 
+@pytest.mark.timeout(600)
+def test_what_cannot_be_killed_holds_its_own_task_and_no_other() -> None:
+    failed = [verdict for seed in range(UNDYING_SEEDS) if (verdict := run_one(seed, "undying")).violations]
+    assert not failed, "\n\n".join(map(str, failed[:3])) + f"\n{len(failed)} of {UNDYING_SEEDS}"
+
+
+@pytest.mark.timeout(600)
+def test_wall_clocks_that_are_years_wrong_and_are_set_lose_no_task_and_run_none_twice() -> None:
+    failed = [verdict for seed in range(CLOCK_SEEDS) if (verdict := run_one(seed, "clocks")).violations]
+    assert not failed, "\n\n".join(map(str, failed[:3])) + f"\n{len(failed)} of {CLOCK_SEEDS}"
+
+
+@pytest.mark.timeout(600)
+def test_no_node_gives_more_than_it_has_no_unit_is_shared_and_no_task_starves() -> None:
+    failed = [verdict for seed in range(RESOURCE_SEEDS) if (verdict := run_one(seed, "resources")).violations]
+    assert not failed, "\n\n".join(map(str, failed[:3])) + f"\n{len(failed)} of {RESOURCE_SEEDS}"
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", planted.FAULTS)
 def test_a_planted_fault_is_seen(fault: str) -> None:
     _, kinds, profile = planted.FAULTS[fault]
+    first = planted.TELLING_SEEDS.get(fault, 0)
     with planted.planted(fault):
-        for seed in range(PLANTED_SEEDS):
+        for seed in (first, *(seed for seed in range(PLANTED_SEEDS) if seed != first)):
             told = [violation.split(":")[0] for violation in run_one(seed, profile).violations]
             if set(told) & set(kinds):
                 return
@@ -44,9 +69,18 @@ def test_a_planted_fault_is_seen(fault: str) -> None:
 def run_one(seed: int, profile: str) -> runner.Verdict:
     if profile == "probe":
         return runner.run_scenario(probes.slow_then_cut(seed))
+    if profile == "burst":
+        return runner.run_scenario(probes.burst_of_forks(seed))
+    if profile == "former":
+        return runner.run_scenario(probes.former_zygotes(seed))
     if profile in probes.PROBES:
         return runner.run_scenario(replace(probes.PROBES[profile], seed=seed))
     return runner.run(seed, profile=profile)
+
+
+def test_what_runs_in_former_zygotes_dies_before_its_claims_are_given_back_or_end() -> None:
+    told = [violation for seed in range(6) for violation in run_one(seed, "former").violations]
+    assert told == []
 
 
 @pytest.mark.timeout(600)
@@ -56,6 +90,34 @@ def test_whatever_is_lost_and_whenever_a_node_dies_it_ends_well(probe: str) -> N
     for case in interrupted.cases(probe):
         _, verdict = interrupted.run_case(case)
         assert not verdict.violations, f"{case}\n{verdict}"
+
+
+def test_a_burst_of_forks_that_outlasts_the_lease_starts_each_task_once() -> None:
+    clusters: list[Cluster] = []
+    verdict = runner.run_scenario(probes.burst_of_forks(1), prepare=clusters.append)
+    assert not verdict.violations, str(verdict)
+    (cluster,) = clusters
+    assert {book.evidence.forks for book in cluster.checks.books.tasks.values()} == {1}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["kill_node", "panic"])
+def test_a_task_that_takes_nodes_down_fails_and_the_good_ones_complete(kind: str) -> None:
+    short, bad = probes.SHORT, Act(kind, after_s=0.3)
+    for seed in range(5):
+        tasks = {"bad": (bad,), **{f"g{n}": (short,) for n in range(4)}}
+        clusters: list[Cluster] = []
+        life = probes.scenario(2, tasks, seed=seed, ttl_s=3.0, safety_s=150.0)
+        verdict = runner.run_scenario(life, prepare=clusters.append)
+        assert not verdict.violations, str(verdict)
+        (cluster,) = clusters
+        states = {task_id: book.state for task_id, book in cluster.checks.books.tasks.items()}
+        assert all(state is not None for state in states.values())
+        assert {task_id: state.state.value for task_id, state in states.items() if state is not None} == {
+            "bad": "failed",
+            **{f"g{n}": "completed" for n in range(4)},
+        }
+        assert cluster.checks.books.task("bad").evidence.deaths == 5
 
 
 @pytest.mark.timeout(900)

@@ -11,10 +11,12 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpfora.model import Wants
-from mpfora.supervisor.balance import CostBalancer, Move, NodeLoad, OwnTask, View
-from mpfora.supervisor.cost_plan import INNER, LEAST, OUTER, Priced, cost_transfers
-from mpfora.supervisor.plan import Group, Seat, group_key
+from mpfora.cluster.cost_plan import INNER, LEAST, OUTER, cost_transfers
+from mpfora.cluster.fair_plan import Group, Seat
+from mpfora.cluster.kinds import kind_of
+from mpfora.cluster.node_lots import Priced
+from mpfora.model.task import Wants
+from mpfora.supervisor.balance.balancer import CostBalancer, Move, NodeLoad, OwnTask, View
 
 Cluster = tuple[list[Seat], list[Group], list[Priced]]
 POINTS = [50, 200, 700, 1000, 1000, 1300, 5000, 20_000]
@@ -268,7 +270,7 @@ def test_over_many_large_clusters_what_passes_is_hardly_more_than_what_the_nodes
 @given(clusters(plain=True, weights=False))
 def test_what_nodes_choose_each_for_itself_is_the_plan(c: Cluster) -> None:
     seats, groups, priced = c
-    kinds = {group.key: group_key(Wants(handler=str(group.key)), False) for group in groups}
+    kinds = {group.key: kind_of(Wants(handler=str(group.key)), False) for group in groups}
     groups = [replace(group, key=kinds[group.key]) for group in groups]
     priced = [replace(task, group=kinds[task.group]) for task in priced]
     nodes = {s.name: NodeLoad(s.name, 0, s.room, s.weight, True) for s in seats}

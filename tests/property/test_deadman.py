@@ -6,8 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mpfora.child.deadman import DUMP_MOST_NS, MS, Deadman, Dump, Limits, S, Sigkill
-from mpfora.outcome import Cause
+from mpfora.child.zygote.deadman import DUMP_MOST_NS, Deadman, Dump, Halfway, Sigkill
+from mpfora.child.zygote.watch_list import MS, Limits, S
+from mpfora.model.outcome import Cause
 
 times = st.integers(0, 20 * S)
 causes = st.sampled_from([Cause.STOP_TIMEOUT, Cause.LOST_CLAIM, Cause.STALLED])
@@ -118,7 +119,11 @@ class World(RuleBasedStateMachine):
         for command in self.deadman.decide(self.now):
             assert command.run in self.live
             assert command.run not in self.killed
-            if isinstance(command, Dump):
+            if isinstance(command, Halfway):
+                assert not is_past
+                assert self.live[command.run].stall_by == "beats"
+                assert command.run not in self.dumped_at
+            elif isinstance(command, Dump):
                 assert not is_past
                 assert command.run not in self.dumped_at
                 self.dumped_at[command.run] = self.now
@@ -144,8 +149,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def looks_only_at_the_living(self) -> None:
-        looked = {*self.deadman.runs_to_look_at("beats"), *self.deadman.runs_to_look_at("cpu")}
-        assert looked | self.deadman.memory_limits().keys() <= self.live.keys() - self.killed
+        looked = {*self.deadman.watched.runs_by("beats"), *self.deadman.watched.runs_by("cpu")}
+        assert looked | self.deadman.watched.memory.keys() <= self.live.keys() - self.killed
 
 
 World.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

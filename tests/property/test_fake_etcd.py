@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from sim.clock import World
 from sim.fake_etcd import FakeEtcd
 
-from mpfora.etcd import Etcd
-from mpfora.kv import (
+from mpfora.store.etcd import Etcd
+from mpfora.store.kv import (
     KV,
     Answer,
     Compacted,
@@ -32,6 +32,7 @@ from mpfora.kv import (
     Put,
     Revision,
     StoreError,
+    Take,
     Txn,
     TxnResult,
 )
@@ -90,6 +91,7 @@ conditions = st.builds(
 plain_ops = st.one_of(
     st.builds(PutOn, keys, st.sampled_from(VALUES), st.sampled_from((-1, -1, -1, 0, 1, -2))),
     st.builds(Delete, keys),
+    st.builds(Take, keys),
     st.builds(DeletePrefix, st.sampled_from(("t1/", "t10/", "u/"))),
     st.builds(Get, keys),
 )

@@ -11,24 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.keys import (
-    Layout,
-    format_member,
-    format_message,
-    format_node_command,
-    format_owner,
-    format_state,
-    parse_member,
-    parse_message,
-    parse_node_command,
-    parse_owner,
-    parse_state,
-    parse_wants,
-)
-from mpfora.kv import Event, Revision
-from mpfora.model import Member
-from mpfora.states import Message, State, TaskError, TaskState
-from mpfora.supervisor.key_changes import parse_revision
+from mpfora.cluster.decode import parse_revision
+from mpfora.config.props import parse_wants
+from mpfora.model.state import Message, State, TaskError, TaskState
+from mpfora.model.task import Member
+from mpfora.store.claim_records import format_owner, parse_owner
+from mpfora.store.command_records import format_message, format_node_command, parse_message, parse_node_command
+from mpfora.store.keys import Layout
+from mpfora.store.kv import Event, Revision
+from mpfora.store.node_records import format_member, parse_member
+from mpfora.store.state_records import format_state, parse_state
 
 names = st.text(string.ascii_letters + string.digits + "._:@-", min_size=1, max_size=20)
 texts = st.text(st.characters(exclude_categories=()), max_size=20)

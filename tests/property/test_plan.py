@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from divisions import divisions
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mpfora.supervisor.plan import Group, Seat, Transfer, shares, transfers
+from mpfora.cluster.fair_plan import Group, Seat, Transfer, shares, transfers
 
 Cluster = tuple[list[Seat], list[Group]]
 
@@ -118,14 +119,6 @@ def test_what_is_left_of_a_plan_that_was_half_carried_out_is_what_a_new_plan_say
     done = [Transfer(t.group, t.source, t.target, data.draw(st.integers(0, t.count))) for t in plan]
     left = [Transfer(t.group, t.source, t.target, t.count - d.count) for t, d in zip(plan, done, strict=True)]
     assert transfers(seats, carry_out(groups, done)) == [transfer for transfer in left if transfer.count]
-
-
-def divisions(total: int, names: Sequence[str]) -> Iterator[dict[str, int]]:
-    places = total + len(names) - 1
-    for cuts in itertools.combinations(range(places), len(names) - 1):
-        edges = (-1, *cuts, places)
-        counts = (after - before - 1 for before, after in itertools.pairwise(edges))
-        yield dict(zip(names, counts, strict=True))
 
 
 def best(seats: list[Seat], groups: list[Group]) -> tuple[int, int]:

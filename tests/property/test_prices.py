@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpfora.model import Cost, Member, NodeUsage, Wants
-from mpfora.supervisor import changes as ch
-from mpfora.supervisor.designations import Designations
-from mpfora.supervisor.mirror import Mirror
+from mpfora.cluster import changes as ch
+from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.mirror import Mirror
+from mpfora.model.task import Cost, Member, NodeUsage, Wants
 
 NODES, TASKS, HANDLERS = ["a", "b", "c"], [f"t{n}" for n in range(3)], ["work", "train"]
 COSTS = st.builds(Cost, st.integers(0, 4000), st.integers(0, 500))
@@ -63,7 +63,7 @@ def summed(parts: list[tuple[int, Cost]]) -> tuple[int, int, int]:
     return sum(n for n, _ in parts), sum(n * cost.cpu for n, cost in parts), sum(n * cost.memory for n, cost in parts)
 
 
-def reckoned(mirror: Mirror, books: Designations, node: str) -> int:
+def reckoned(mirror: Mirror, books: Assignments, node: str) -> int:
     """The points of a node's tasks, from the words of prices.py."""
     prices = mirror.prices
     named = {task_id for usage in prices.usages.values() for task_id in usage.tasks}
@@ -72,7 +72,7 @@ def reckoned(mirror: Mirror, books: Designations, node: str) -> int:
         if task_id in named and task_id in mirror.tasks:
             published.append((mirror.tasks[task_id].wants.handler or "", 1, cost))
     total = summed([(n, cost) for _, n, cost in published])
-    counted = [t for t in mirror.tasks.values() if (t.owner.node if t.owner else books.designee.get(t.id)) == node]
+    counted = [t for t in mirror.tasks.values() if (t.owner.node if t.owner else books.assignee.get(t.id)) == node]
     points = price(
         summed([(1, prices.costs[t.id]) for t in counted if t.id in prices.costs]), total, len(prices.usages)
     )
@@ -97,10 +97,10 @@ def reckoned(mirror: Mirror, books: Designations, node: str) -> int:
 @given(st.lists(CHANGES, min_size=5, max_size=30))
 def test_a_node_costs_what_is_reckoned_anew_whatever_has_happened(happened: list[tuple[Any, ...]]) -> None:
     mirror = Mirror()
-    books = Designations(mirror)
+    books = Assignments(mirror)
     members = [ch.MemberPut(Member(name, handlers=tuple(HANDLERS))) for name in NODES]
     for batch in [members, *[[what] for what in happened]]:
         changes = batch if batch is members else change(mirror, batch[0])  # type: ignore[arg-type]
         books.fold(mirror.absorb(ch.Changes(mirror.revision + 1, tuple(changes))))  # type: ignore[arg-type]
     if mirror.prices.known:
-        assert {name: books.points(name) for name in NODES} == {n: reckoned(mirror, books, n) for n in NODES}
+        assert {name: books.loads.points(name) for name in NODES} == {n: reckoned(mirror, books, n) for n in NODES}

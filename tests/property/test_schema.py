@@ -54,7 +54,7 @@ SPECS = st.builds(
 
 
 def build(props: dict[str, Any]) -> tuple[Any, str | None]:
-    """What is built, or the problem."""
+    """The value that is built, or the problem."""
     try:
         return SCHEMA.build(props), None
     except BadProps as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.states import TERMINAL, InvalidMessage, Message, State, TaskState, Verb, next_state
+from mpfora.model.state import TERMINAL, InvalidMessage, Message, State, TaskState, Verb, next_state
 
 VERBS = st.sampled_from(list(Verb))
 MESSAGES = st.builds(lambda verb, until: Message(verb, until if verb is Verb.SLEEP else None), VERBS, st.floats(0, 1e9))

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpfora.states import TaskState
-from mpfora.supervisor.suspects import (
+from mpfora.model.state import TaskState
+from mpfora.supervisor.tasks.zygote_poison import (
     MOST_S,
     TRIAL_PART,
     TRIAL_S,
     TRIED_WITHIN_S,
+    CrashVerdict,
     Suspicion,
-    Trials,
-    Verdict,
+    ZygoteIsolation,
     read_suspicion,
     with_suspicion,
 )
@@ -44,7 +44,7 @@ class World:
 
     jobs: list[Job]
     now_s: float = 0.0
-    trials: Trials = field(default_factory=Trials)
+    zygote_isolation: ZygoteIsolation = field(default_factory=ZygoteIsolation)
     losses: int = 0
 
     def play(self, outside: list[float], limit_s: float = 50_000.0) -> None:
@@ -60,7 +60,7 @@ class World:
             elif isinstance(what, Job) or what == "outside":
                 outside = [time for time in outside if time > self.now_s]
                 self._lose()
-            for name in self.trials.take_released(self.now_s):
+            for name in self.zygote_isolation.take_released(self.now_s):
                 self._ask(next(job for job in self.jobs if job.name == name))
 
     def _next(self, outside: list[float]) -> list[tuple[float, Job | str]]:
@@ -68,32 +68,36 @@ class World:
         ends: list[tuple[float, Job | str]] = [
             ((job.started_s or 0.0) + (job.runs_s if job.kills_after is None else job.kills_after), job) for job in runs
         ]
-        wake_at = self.trials.wake_at()
+        wake_at = self.zygote_isolation.wake_at()
         ends += [] if wake_at is None else [(wake_at, "wake")]
         ends += [(at, "outside") for at in outside if at > self.now_s]
         assert ends, f"nothing ever happens again: {self.jobs}"
         return ends
 
     def _ask(self, job: Job) -> None:
-        if not job.over and job.started_s is None and self.trials.may_start(job.name, job.suspicion, self.now_s):
-            self.trials.started(job.name, job.suspicion, self.now_s)
+        if (
+            not job.over
+            and job.started_s is None
+            and self.zygote_isolation.may_start(job.name, job.suspicion, self.now_s)
+        ):
+            self.zygote_isolation.started(job.name, job.suspicion, self.now_s)
             job.started_s = self.now_s
             job.most_wait_s = max(job.most_wait_s, self.now_s - job.asked_s)
 
     def _end(self, job: Job) -> None:
-        self.trials.ended(job.name)
+        self.zygote_isolation.ended(job.name)
         job.started_s, job.suspicion, job.over = None, None, "done"
 
     def _lose(self) -> None:
         self.losses += 1
         died = [job for job in self.jobs if job.started_s is not None]
         for job in died:
-            verdict = self.trials.lost(job.name, self.now_s)
+            verdict = self.zygote_isolation.lost(job.name, self.now_s)
             job.suspicion, job.started_s, job.asked_s = verdict.suspicion, None, self.now_s
             job.losses += 1
             if verdict.is_poison:
                 job.over = "poison"
-        self.trials.zygote_lost()
+        self.zygote_isolation.zygote_lost(self.now_s)
         for job in died:
             self._ask(job)
 
@@ -143,13 +147,13 @@ def test_a_zygote_that_is_killed_twice_keeps_nobody_waiting_for_long(count: int,
 
 
 def test_one_that_had_just_started_when_the_first_died_is_the_likeliest() -> None:
-    trials = Trials()
+    trials = ZygoteIsolation()
     for name, started_s in (("a", 0.0), ("b", 10.0), ("c", 990.0), ("d", 20.0)):
         trials.started(name, None, started_s)
     held = {}
     for now_s in (1000.0, 1001.0):
         held = {name: trials.lost(name, now_s).suspicion for name in "abcd"}
-        trials.zygote_lost()
+        trials.zygote_lost(now_s)
         for name in "abcd":
             if trials.may_start(name, held[name], now_s):
                 trials.started(name, held[name], now_s)
@@ -181,25 +185,25 @@ def test_whatever_stands_there_is_read_without_harm(found: object) -> None:
 
 
 def test_one_that_is_alone_and_was_no_suspect_is_not_convicted() -> None:
-    trials = Trials()
+    trials = ZygoteIsolation()
     trials.started("t", None, 0.0)
-    assert trials.lost("t", 5.0) == Verdict(Suspicion(1, 5.0, 0, 5.0))
+    assert trials.lost("t", 5.0) == CrashVerdict(Suspicion(1, 5.0, 0, 5.0))
 
 
 def test_one_that_has_run_for_long_is_suspected_anew() -> None:
-    trials = Trials()
+    trials = ZygoteIsolation()
     trials.started("t", Suspicion(3, 5.0, 2), 0.0)
-    assert trials.lost("t", MOST_S + 1) == Verdict(Suspicion(1, MOST_S + 1, 0, MOST_S + 1))
+    assert trials.lost("t", MOST_S + 1) == CrashVerdict(Suspicion(1, MOST_S + 1, 0, MOST_S + 1))
 
 
 def test_one_that_stood_its_trial_is_not_convicted_of_a_later_loss() -> None:
-    trials = Trials()
+    trials = ZygoteIsolation()
     trials.started("t", Suspicion(3, 5.0, 2), 0.0)
-    assert trials.lost("t", 15.0) == Verdict(Suspicion(4, 15.0, 2))
+    assert trials.lost("t", 15.0) == CrashVerdict(Suspicion(4, 15.0, 2))
 
 
 def test_an_end_that_is_told_twice_or_of_a_run_that_is_not_known_says_nothing() -> None:
-    trials = Trials()
+    trials = ZygoteIsolation()
     trials.started("t", None, 0.0)
     trials.lost("t", 5.0)
-    assert trials.lost("t", 5.0) == trials.lost("u", 5.0) == Verdict()
+    assert trials.lost("t", 5.0) == trials.lost("u", 5.0) == CrashVerdict()

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mpfora.outcome import Outcome
+from mpfora.cluster.changes import OwnerGone, StatePut, TaskCommandGone, TaskCommandPut
+from mpfora.model.outcome import Outcome
+from mpfora.model.state import Message, State, TaskState, Verb
 from mpfora.retry import Retry
-from mpfora.states import Message, State, TaskState, Verb
-from mpfora.supervisor import commands as do
+from mpfora.supervisor import actions as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.changes import OwnerGone, TaskCommandGone, TaskCommandPut
-from mpfora.supervisor.zygote_care import AFTER_LOSS_S
+from mpfora.supervisor.node.zygote_restarts import AFTER_LOSS_S
 
 MAX_ERRORS = 3
 POLICY = Retry(max_errors=MAX_ERRORS, within="1h", delay="5s", factor=2, jitter=0)
@@ -75,19 +75,19 @@ class TaskStates(RuleBasedStateMachine):
         if self.command is not None and not self.over:
             self._feed(self.story.put(self.command))
 
-    def _feed(self, steps: list[do.Command]) -> None:
+    def _feed(self, steps: list[do.Action]) -> None:
         taken = [self._take_in(step) for step in steps]
         if any(taken):
             self._feed(self.story.put(TaskCommandGone("t")))
 
-    def _take_in(self, step: do.Command) -> bool:
+    def _take_in(self, step: do.Action) -> bool:
         """Carry out what the core wants. True: the waiting command was deleted."""
         match step:
             case do.Fork():
                 assert (self.alive, self.pending, self.ended) == (None, None, None), "one at a time"
                 assert self.state == "runnable"
                 assert not self.over
-                assert (step.attempt, step.checkpoint_json) == (self.attempts + 1, self.checkpoint)
+                assert (step.spec.attempt, step.spec.checkpoint_json) == (self.attempts + 1, self.checkpoint)
                 self.alive, self.asked, self.killing = step.run, None, False
             case do.AskStop():
                 assert step.run == self.alive
@@ -206,10 +206,14 @@ class TaskStates(RuleBasedStateMachine):
         self.pending = None
         steps = self.story.settled("t")
         if isinstance(write, do.Release):
-            steps += self.story.put(OwnerGone("t", clean=True), *self._gone())
+            steps += self.story.put(*self._written(), OwnerGone("t", clean=True), *self._gone())
         self._feed(steps)
         if not self.over and not isinstance(write, do.Release):
             self._feed(self.story.put(*self._gone()))
+
+    def _written(self) -> tuple[StatePut, ...]:
+        """What the watch says of the kept state: a release writes it in the revision in which the claim ends."""
+        return () if self.kept is None else (StatePut("t", self.kept.state, self.kept.until),)
 
     def _gone(self) -> tuple[TaskCommandGone, ...]:
         """What the watch says of a command that was carried out."""
@@ -221,7 +225,7 @@ class TaskStates(RuleBasedStateMachine):
         self.waits = False
         if happened and not self.happened:
             self._apply()
-        self._feed(self.story.tell(ev.SettleUnknown("t", self.story.fences["t"], "no answer")))
+        self._feed(self.story.tell(ev.WriteAnswered("t", self.story.fences["t"], ev.WriteResult.UNKNOWN, "no answer")))
 
     @precondition(lambda self: self.wants)
     @rule()
@@ -276,7 +280,7 @@ class TaskStates(RuleBasedStateMachine):
     @precondition(lambda self: not self.over)
     @rule()
     def the_node_gives_it_back(self) -> None:
-        self.story.core.holdings.give_back("t", "drain")
+        self.story.core.claimed.give_back("t", "drain")
         self._feed(self.story.tell(ev.Tick()))
 
     @precondition(lambda self: not self.over)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.supervisor.timers import Timers
+from mpfora.supervisor.timers import SPARE, Timers
 
 KEYS = st.sampled_from("abcd")
 TIMES = st.integers(0, 20).map(float)
@@ -31,3 +31,15 @@ def test_timers_do_what_a_dict_would(operations: list[tuple[str, float | None] |
             assert [expected[key] for key in due] == sorted(expected.values()), "earliest first"
             model = {key: at for key, at in model.items() if key not in expected}
         assert timers.next() == min(model.values(), default=None)
+
+
+def test_times_that_are_set_anew_for_ever_take_no_more_room() -> None:
+    timers: Timers[str] = Timers()
+    for step in range(10_000):
+        timers.set(f"t{step % 200}", 1_000_000.0 + step)
+    assert len(timers._heap) <= 2 * 200 + SPARE
+    for key in [f"t{number}" for number in range(200)]:
+        timers.set(key, None)
+    timers.set("last", 5.0)
+    assert len(timers._heap) <= 2 + SPARE
+    assert timers.next() == 5.0

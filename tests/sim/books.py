@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mpfora.keys import Layout, parse_member, parse_owner, parse_state, parse_wants
-from mpfora.kv import Event, Revision
-from mpfora.model import Member, Wants
-from mpfora.outcome import Said, SaidError, SaidMessage, SaidResult
-from mpfora.states import State, TaskState, Verb
+from mpfora.config.props import parse_wants
+from mpfora.model.needs import NOTHING, Needs, is_met, subtract
+from mpfora.model.outcome import Said, SaidError, SaidMessage, SaidResult
+from mpfora.model.state import State, TaskState, Verb
+from mpfora.model.task import Member, Wants
+from mpfora.store.claim_records import parse_owner
+from mpfora.store.keys import Layout
+from mpfora.store.kv import Event, Revision
+from mpfora.store.node_records import parse_member
+from mpfora.store.state_records import parse_state
 
-from .kernel import Proc
+from .kernel import UNHOLDABLE, Proc
 
 
 @dataclass(slots=True)
@@ -30,13 +35,15 @@ class Evidence:
     said      (fence, what a process said)
     errors    ends that were the task's own fault
     forks     processes that nodes ordered
+    deaths    nodes that it took down
     commands  verbs that a client asked for; last_command: what it put last, also what was none
-    last_fence, last_node   of the newest process
+    last_fence, last_node   of the process of the newest claim
     """
 
     said: list[tuple[int, Said]] = field(default_factory=list)
     errors: int = 0
     forks: int = 0
+    deaths: int = 0
     commands: dict[Verb, None] = field(default_factory=dict)
     last_command: str = ""
     deleted: bool = False
@@ -74,6 +81,13 @@ class TaskBook:
             return self.wants.sleeps_first
         return self.state.state in (State.SLEEPING, State.PAUSED)
 
+    @property
+    def asleep_until(self) -> float | None:
+        """Unix seconds, by its kept state or its props; None: it does not sleep."""
+        if self.state is None:
+            return self.wants.not_before
+        return self.state.until if self.state.state is State.SLEEPING else None
+
 
 class Books:
     def __init__(self, layout: Layout) -> None:
@@ -93,11 +107,14 @@ class Books:
             book = self.tasks[task_id] = TaskBook(task_id)
         return book
 
-    def take(self, revision: Revision) -> None:
+    def take(self, revision: Revision) -> list[str]:
+        """Returns the tasks that were claimed."""
+        claimed: list[str] = []
         for event in revision.events:
             parts = event.key[len(self.layout.root) :].split("/")
             if parts[0] == "tasks" and len(parts) > 1:
                 self._take_task(parts, event)
+                claimed += [parts[1]] if parts[2:] == ["owner"] and not event.deleted else []
             elif parts[0] == "state":
                 self.task(parts[1]).state = None if event.deleted else parse_state(event.value)
             elif parts[0] == "nodes" and parts[-1] == "_metafora" and len(parts) == 3:
@@ -106,6 +123,7 @@ class Books:
                 self.tells[parts[1]] += 1
             elif parts[0] == "nodes" and len(parts) == 4 and parts[3] != "_metafora":
                 self._take_node_command(parts[1], event)
+        return claimed
 
     def _take_task(self, parts: list[str], event: Event) -> None:
         if parts[1] == "_metafora":
@@ -155,11 +173,26 @@ class Books:
             return False
         if any(member.labels.get(key) != value for key, value in task.wants.labels.items()):
             return False
-        return task.resting or member.capacity is None or self.active(member.name) < member.capacity
+        if not is_met(task.wants.needs or NOTHING, member.has):
+            return False
+        has_slot = member.capacity is None or self.active(member.name) < member.capacity
+        return task.resting or (has_slot and is_met(task.wants.needs or NOTHING, self.free(member, task)))
+
+    def free(self, member: Member, task: TaskBook) -> Needs:
+        """What is left of a node's resources for a task, beside what it owns and what it keeps for another."""
+        kept = self.tasks.get(member.reserves)
+        holds = [one for one in self.tasks.values() if one.owner is not None and one.owner.node == member.name]
+        holds += [kept] if kept is not None and kept is not task and kept.owner is None and kept.exists else []
+        free = dict(member.has)
+        for one in holds:
+            free = subtract(free, NOTHING if one.resting else one.wants.needs or NOTHING)
+        return tuple((name, amount) for name, amount in free.items())
 
 
 def is_own_error(proc: Proc) -> bool:
     """Whether a dead process ended by a fault of its own."""
+    if proc.said is not None and proc.act.kind in UNHOLDABLE:
+        return True
     if proc.said is None:
         return not (proc.killed and proc.signal == 9) or proc.is_over_its_limits()
     if isinstance(proc.said, SaidError):

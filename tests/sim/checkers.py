@@ -9,23 +9,29 @@ import json
 from collections import deque
 from collections.abc import Callable
 
-from mpfora.keys import Layout
-from mpfora.kv import Compare, Delete, DeletePrefix, Op, Put, Revision, Txn, TxnResult
-from mpfora.outcome import Cause, Said
-from mpfora.states import State, TaskState, Verb
+from mpfora.model.outcome import Cause, Said
+from mpfora.model.state import State, TaskState, Verb
+from mpfora.store.keys import Layout
+from mpfora.store.kv import Compare, Delete, DeletePrefix, Op, Put, Revision, Take, Txn, TxnResult
+from mpfora.supervisor.coordinator.transactions import NOTHING_SAVED
 
 from .books import Books, TaskBook, is_own_error
 from .fake_etcd import Granted
-from .kernel import Proc
+from .kernel import DEADLY, Proc
+from .resources import Resources
 from .scenario import EPOCH, Scenario
 
 CLIENT = "client"
-#: more than this is not told
+#: the most violations that are told
 MOST = 10
 #: between the wall clocks of two machines, at most
 WALLS_DIFFER_S = 1.0
+#: so many nodes a task may take down, where other tasks do it too
+MOST_DEATHS = 9
 #: so many claims of one task by one node within a second are no tries any more
 TRIES = 12
+#: a state that is as it was seen: not there, or put at that revision
+_SEEN = (("version", "=="), ("mod_revision", "=="))
 
 
 class Checkers:
@@ -33,9 +39,12 @@ class Checkers:
 
     def __init__(self, layout: Layout, now: Callable[[], float], scenario: Scenario) -> None:
         self._layout, self._now, self._scenario = layout, now, scenario
+        #: each node starts what sleeps by its own
+        self._has_wrong_clocks = scenario.profile == "clocks"
         self._nodes = {plan.name: plan for plan in scenario.nodes}
         self._tasks = {plan.id: plan for plan in scenario.tasks}
         self.books = Books(layout)
+        self._resources = Resources(self.books, now, scenario, self.say)
         self.violations: list[str] = []
         #: live processes, by task
         self.live: dict[str, list[Proc]] = {}
@@ -57,7 +66,7 @@ class Checkers:
         return self._excused.get((task, what), -1.0) >= self._now()
 
     def tried(self, node: str, task: str) -> None:
-        """A node sends a claim."""
+        """Called when a node sends a claim."""
         tries = self._tries.setdefault((node, task), deque(maxlen=TRIES))
         if len(tries) == TRIES and self._now() - tries[0] < 1.0:
             self.say("claims without end", f"{node} tries to claim {task} {TRIES} times within a second")
@@ -69,7 +78,10 @@ class Checkers:
         book = self.books.task(proc.task)
         evidence = book.evidence
         others = self.live.setdefault(proc.task, [])
-        in_its_way = [other for other in others if other.machine == proc.machine or self._must_be_dead(other)]
+        others_that_count = [other for other in others if not (other.undying and other.lapsed)]
+        in_its_way = [
+            other for other in others_that_count if other.machine == proc.machine or self._must_be_dead(other)
+        ]
         if in_its_way and not self.is_excused(proc.task, "overlap"):
             self.say("two at once", f"{proc.name} starts while {in_its_way[0].name} lives")
         if proc.fence < evidence.last_fence or (
@@ -79,12 +91,15 @@ class Checkers:
         is_its = book.owner is not None and book.owner.fence == proc.fence
         if not (is_its or evidence.deleted or self.is_excused(proc.task, "claim")):
             self.say("started without a claim", f"{proc.name}; the owner is {book.owner}")
-        evidence.last_fence, evidence.last_node = max(proc.fence, evidence.last_fence), proc.machine
+        if proc.fence >= evidence.last_fence:
+            evidence.last_fence, evidence.last_node = proc.fence, proc.machine
         others.append(proc)
         self._running[proc.machine] += 1
         self._check_place(proc)
+        self._resources.started(proc, [one for procs in self.live.values() for one in procs])
         capacity = self._nodes[proc.machine].capacity or None
-        if capacity is not None and self._running[proc.machine] > capacity:
+        lapsed = sum(p.machine == proc.machine and p.lapsed for procs in self.live.values() for p in procs)
+        if capacity is not None and self._running[proc.machine] - lapsed > capacity:
             self.say("over capacity", f"{proc.machine} runs {self._running[proc.machine]} of {capacity}")
 
     def _must_be_dead(self, proc: Proc) -> bool:
@@ -98,13 +113,15 @@ class Checkers:
             return
         if plan.label not in ("", node.label) or plan.handler not in (None, *node.handlers):
             self.say("on the wrong node", f"{proc.name}: {plan} on {node}")
+        if self._has_wrong_clocks:
+            return
         at, is_left_alone = plan.asks.not_before, not self.books.task(proc.task).evidence.commands
         if at is not None and is_left_alone and proc.wall() < EPOCH + at - WALLS_DIFFER_S:
             self.say("before its time", f"{proc.name} starts {EPOCH + at - proc.wall():.3f} s too early")
 
     def thawed(self, proc: Proc) -> None:
         """Its machine has gone on, and its zygote has had the instant that it needs."""
-        if proc.lapsed and not proc.dead and not proc.frozen:
+        if proc.lapsed and not (proc.dead or proc.frozen or proc.undying):
             self.say("beyond its lease", f"{proc.name}, whose lease has ended while its machine stood still, runs on")
 
     def said(self, proc: Proc, said: Said) -> None:
@@ -121,8 +138,15 @@ class Checkers:
         self.books.task(proc.task).evidence.errors += 1
 
     def ordered(self, task: str) -> None:
-        """A node wants a process for it."""
+        """Called when a node orders a process for a task."""
         self.books.task(task).evidence.forks += 1
+
+    def takes_node_down(self, proc: Proc) -> None:
+        """Called when a run is the end of its node."""
+        evidence = self.books.task(proc.task).evidence
+        evidence.deaths += 1
+        if evidence.deaths > MOST_DEATHS:
+            self.say("takes too many nodes down", f"{proc.name} is the end of its node, the {evidence.deaths}th by it")
 
     def start_failed(self, task: str) -> None:
         self.books.task(task).evidence.errors += 1
@@ -141,7 +165,7 @@ class Checkers:
             for proc in self.live.get(task_id, ()):
                 if owner is None or proc.fence != owner.fence or why == "bug" or proc.outlives:
                     continue
-                if not proc.runs_on:
+                if not proc.runs_on or (proc.undying and proc.leader_dead):
                     proc.lapsed = True
                 else:
                     self.say("beyond its lease", f"{proc.name} lives when the lease is let go ({why})")
@@ -160,7 +184,7 @@ class Checkers:
             if isinstance(op, Txn):
                 assert isinstance(answer, TxnResult)
                 self._check_ops(writer, op, answer, compares if result.succeeded else ())
-            elif isinstance(op, Put | Delete | DeletePrefix):
+            elif isinstance(op, Put | Delete | Take | DeletePrefix):
                 self._check_write(writer, op, compares if result.succeeded else ())
 
     def _check_write(self, writer: str, op: Op, compares: tuple[Compare, ...]) -> None:
@@ -179,17 +203,46 @@ class Checkers:
         fences = [c.to for c in compares if c.key == owner and c.target == "create_revision" and c.relation == "=="]
         if isinstance(op, Put) and last == "owner" and parts[0] == "tasks":
             self._check_claim(writer, op, compares, owner)
-        elif not fences and not (last == "released" and isinstance(op, Delete)):
+        elif isinstance(op, Put) and parts[0] == "checkpoints" and op.value == NOTHING_SAVED:
+            self._check_trace(writer, op, compares, owner)
+            return
+        elif isinstance(op, Put) and parts[0] == "state" and not fences:
+            self._check_waking(writer, task_id, op, compares, owner)
+        elif not fences and not (last == "released" and isinstance(op, Delete | Take)):
             self.say("write without its fence", f"{writer}: {op}")
-        if isinstance(op, DeletePrefix) or (isinstance(op, Delete) and last == "owner"):
+        if isinstance(op, DeletePrefix) or (isinstance(op, Delete | Take) and last == "owner"):
             self._check_dead(writer, task_id, fences)
         if isinstance(op, Put) and parts[0] == "checkpoints":
             self._check_checkpoint(writer, task_id, op)
 
     def _check_claim(self, writer: str, put: Put, compares: tuple[Compare, ...], owner: str) -> None:
         absent = any(c.key == owner and c.target == "version" and c.to == 0 for c in compares)
-        if not absent or not put.lease:
+        task = owner.removesuffix("/owner")
+        is_the_one = any(c.key == task and c.target == "create_revision" and c.relation == "==" for c in compares)
+        if not absent or not is_the_one or not put.lease:
             self.say("claim without its compare", f"{writer}: {put}")
+
+    def _check_waking(self, writer: str, task_id: str, put: Put, compares: tuple[Compare, ...], owner: str) -> None:
+        """The one thing that a node writes of a task that nobody owns: that its sleep is over."""
+        from mpfora.store.state_records import parse_state
+
+        is_free = any(c.key == owner and c.target == "version" and c.to == 0 for c in compares)
+        is_same = any(c.key == self._layout.task(task_id) and c.target == "create_revision" for c in compares)
+        is_seen = any(c.key == put.key and (c.target, c.relation) in _SEEN for c in compares)
+        book = self.books.task(task_id)
+        if not (is_free and is_same and is_seen and parse_state(put.value).state is State.RUNNABLE):
+            self.say("write without its fence", f"{writer}: {put}")
+        elif not book.resting or book.asleep_until is None:
+            self.say("woken for nothing", f"{writer} wakes {book}")
+        elif (early_s := book.asleep_until - EPOCH - self._now()) > WALLS_DIFFER_S and not self._has_wrong_clocks:
+            self.say("before its time", f"{writer} wakes {task_id} {early_s:.3f} s early")
+
+    def _check_trace(self, writer: str, put: Put, compares: tuple[Compare, ...], owner: str) -> None:
+        """The trace of a first claim: with the claim, and over nothing that was saved."""
+        if not all(
+            any(c.key == key and c.target == "version" and c.to == 0 for c in compares) for key in (owner, put.key)
+        ):
+            self.say("write without its compare", f"{writer}: {put} over what was saved, or without a claim")
 
     def _check_dead(self, writer: str, task_id: str, fences: list[int | bytes]) -> None:
         """A process that has outlived its claim has an older fence than the claim that was made for it again."""
@@ -218,18 +271,19 @@ class Checkers:
             for event in revision.events
             if event.deleted and event.key.startswith(self._layout.tasks)
         ]
-        self.books.take(revision)
+        claimed = self.books.take(revision)
+        self._resources.changed(claimed)
         for task_id in gone:
             if "/" not in task_id and task_id != "_metafora" and writer != CLIENT:
                 self._check_gone(self.books.task(task_id), writer)
 
     def _check_gone(self, book: TaskBook, writer: str) -> None:
-        if book.state is None or not book.state.terminal:
+        if not (book.evidence.deleted or (book.state is not None and book.state.terminal)):
             self.say("a task disappears", f"{writer} removes {book.id}, whose state is {book.state}")
 
     def _check_state(self, book: TaskBook, writer: str, value: bytes) -> None:
         """Every state that a node writes has its reason."""
-        from mpfora.keys import parse_state
+        from mpfora.store.state_records import parse_state
 
         state = parse_state(value)
         before = book.state or TaskState()
@@ -254,6 +308,8 @@ class Checkers:
     def _has_reason(self, book: TaskBook, state: TaskState, fence: int) -> bool:
         evidence, asks = book.evidence, self._tasks[book.id].asks
         if state.state is State.FAILED:
+            if state.errors and state.errors[-1].text.startswith("poison: it took down its node"):
+                return any(act.kind in DEADLY for act in self._tasks[book.id].acts)
             return evidence.errors >= (asks.max_errors or self._scenario.retry.max_errors) or asks.is_wrong
         verb = _REASONS.get(state.state)
         outlives = book.owner is not None and self._nodes[book.owner.node].runs_on

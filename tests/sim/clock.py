@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from .stopwatch import Stopwatch
+
 Action = Callable[..., None]
 
 
@@ -27,6 +29,7 @@ class World:
         self._serial = 0
         #: events carried out
         self.steps = 0
+        self.stopwatch = Stopwatch()
 
     def serial(self) -> int:
         self._serial += 1
@@ -183,7 +186,7 @@ class Timer:
 
 class Host:
     """A process with an event loop. boot_offset: what its machine's boot clock shows at time 0; rate: how fast it runs.
-    All delays are by that clock."""
+    All delays are by that clock. The world's stopwatch sees how long each of its steps takes."""
 
     #: the host whose code runs now
     current: Host
@@ -251,11 +254,13 @@ class Host:
     def _turn(self) -> None:
         former, Host.current = getattr(Host, "current", self), self
         self._inside = True
-        ready = self._ready
+        ready, stopwatch = self._ready, self.world.stopwatch
         try:
             while ready and self.alive:
                 action, args = ready.popleft()
+                began = stopwatch.read()
                 action(*args)
+                stopwatch.took(began, action)
         finally:
             self._inside = False
             Host.current = former

@@ -6,23 +6,25 @@ import json
 import random
 from collections.abc import Callable
 
-from mpfora.client.submission import NewTask, submit_txn
-from mpfora.config import Settings
-from mpfora.keys import format_message
-from mpfora.kv import Delete, DeletePrefix, Get, Put, Revision, Txn, exists
-from mpfora.outcome import Said
-from mpfora.states import Message, Verb
-from mpfora.supervisor import commands as do
+from mpfora.client.submit import NewTask, is_removed, replace_txn, replaceable, submit_txn
+from mpfora.config.settings import Settings
+from mpfora.model.outcome import Said
+from mpfora.model.state import Message, Verb
+from mpfora.store.claim_records import format_removal
+from mpfora.store.command_records import format_message
+from mpfora.store.kv import KV, Delete, DeletePrefix, Get, Put, Revision, Txn, absent, exists
+from mpfora.supervisor import actions as do
 from mpfora.supervisor import events as ev
 
+from .books import Evidence
 from .checkers import CLIENT, Checkers
 from .clock import Host, World
-from .fake_etcd import FakeEtcd, Granted
+from .fake_etcd import LATE_S, FakeEtcd, Granted
 from .kernel import Act, Proc
 from .machine import Machine, Surroundings
 from .network import Weather
 from .promises import Promises
-from .scenario import EPOCH, NAMESPACE, CommandPlan, Fault, Scenario, TaskPlan
+from .scenario import EPOCH, NAMESPACE, WRONG_BY_S, CommandPlan, Fault, Scenario, TaskPlan
 
 #: faults of single processes, which cannot befall them while their machine stands still
 ON_THE_MACHINE = ("kill_supervisor", "kill_both", "stop_supervisor", "kill_zygote", "stop_zygote")
@@ -37,6 +39,8 @@ class Cluster(Surroundings):
         self.rng = random.Random(scenario.seed ^ 0x5EED)
         self.world = World()
         self.etcd = FakeEtcd(self.world, random.Random(self.rng.random()), NAMESPACE)
+        # in some lives the end of a lease is more than a watch can be told of
+        self.etcd.most_events = 8 if scenario.seed % 8 == 5 else None
         self._trace = trace
         self.checks = Checkers(self.etcd.layout, lambda: self.world.now, scenario)
         self.etcd.on_txn = self.checks.wrote
@@ -82,6 +86,14 @@ class Cluster(Surroundings):
     def zygote_died(self, proc: Proc) -> None:
         self.checks.zygote_died(proc)
 
+    def takes_node_down(self, proc: Proc) -> None:
+        """Its node is started again a moment later, as by a service manager."""
+        self.checks.takes_node_down(proc)
+        machine = self.machines[proc.machine]
+        self.note(f"{proc.name} takes its node down")
+        machine.power_off() if proc.act.kind == "panic" else machine.kill_supervisor()
+        self.world.after(0.5, machine.power_on)
+
     def thawed(self, proc: Proc) -> None:
         self.checks.thawed(proc)
 
@@ -93,14 +105,14 @@ class Cluster(Surroundings):
         if self._trace is not None:
             self.note(f"{node} <- {event}")
 
-    def command(self, node: str, command: do.Command) -> None:
+    def command(self, node: str, command: do.Action) -> None:
         if isinstance(command, do.ClaimTasks):
             self.attempts += len(command.claims)
-            for task_id, _ in command.claims:
-                self.checks.tried(node, task_id)
-        elif isinstance(command, do.Fork):
-            self._forked[node, command.run] = command.task_id
-            self.checks.ordered(command.task_id)
+            for request in command.claims:
+                self.checks.tried(node, request.task_id)
+        elif isinstance(command, do.Fork) and command.spec.task_id:
+            self._forked[node, command.run] = command.spec.task_id
+            self.checks.ordered(command.spec.task_id)
             self.promises.ordered(node, command)
         elif isinstance(command, do.AskStop):
             self.promises.asked(node, command)
@@ -133,10 +145,14 @@ class Cluster(Surroundings):
             labels={"zone": plan.label} if plan.label else {},
             retry=scenario.retry,
             on_etcd_loss="run" if plan.runs_on else "fence",
+            has=plan.has,
         )
         rng = random.Random(self.rng.random())
-        machine = Machine(self.world, self.etcd, self, settings, rng, 1.0 + plan.drift)
+        machine = Machine(self.world, self.etcd, self, settings, rng, 1.0 + plan.drift, plan.wrong_by_s)
         machine.link.weather = scenario.weather
+        # in some lives a burst of forks outlasts leases
+        by_seed_s = 0.8 if scenario.seed % 8 == 3 else 0.0
+        machine.fork_s = by_seed_s if scenario.fork_s is None else scenario.fork_s
         self.world.at(plan.starts_at, machine.start)
         return machine
 
@@ -202,8 +218,13 @@ class Cluster(Surroundings):
         evidence = self.checks.books.task(task_id).evidence
         if plan.verb == "delete":
             evidence.deleted = True
-            gone = Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)), Delete(layout.state(task_id))
-            self.client(Txn((), (Get(layout.owner(task_id)), *gone, Delete(layout.checkpoint(task_id)))))
+            self._delete(task_id)
+            return
+        if plan.verb == "go_delete":
+            self._delete_as_go(task_id)
+            return
+        if plan.verb == "submit":
+            self._submit_again(task_id, tries=60)
             return
         if plan.verb == "garbage":
             text = '{"message":"dance"}'
@@ -216,6 +237,65 @@ class Cluster(Surroundings):
             if plan.verb != "garbage":
                 evidence.commands[Verb(plan.verb)] = None
             self.note(f"client commands {task_id}: {text}")
+
+    def _delete(self, task_id: str) -> None:
+        """As mpfora's client: at once where nobody owns it, else by its owner."""
+        layout = self.etcd.layout
+        gone = (
+            DeletePrefix(layout.below_task(task_id)),
+            *(
+                Delete(key(task_id))
+                for key in (
+                    layout.task,
+                    layout.state,
+                    layout.checkpoint,
+                    layout.history,
+                    layout.released,
+                    layout.removal,
+                )
+            ),
+        )
+        look = (Get(layout.task(task_id)),)
+        result = self.etcd.txn(CLIENT, Txn((absent(layout.owner(task_id)),), gone, look))
+        if not result.succeeded and isinstance(task := result.answers[0], KV):
+            self.client(Txn((), (Put(layout.removal(task_id), format_removal(task.create_revision)),)))
+
+    def _delete_as_go(self, task_id: str) -> None:
+        """All keys of the task, its owner's too. Whose watch is behind does not see it, and its lease lives on: nobody
+        can wait for that."""
+        layout = self.etcd.layout
+        evidence = self.checks.books.task(task_id).evidence
+        evidence.deleted, now = True, self.world.now
+        self.checks.excuse(task_id, "claim", now + 10.0)
+        behind = max((machine.link.behind_until for machine in self.machines.values()), default=0.0)
+        if behind > now or any(fault.kind == "lag" for fault in self.scenario.faults):
+            self.checks.excuse(task_id, "overlap", now + 60.0)
+        if any(proc.undying for proc in self.checks.live.get(task_id, ())):
+            self.checks.excuse(task_id, "overlap", now + 300.0)  # others wait for a lease's time, and it does not die
+        self.client(Txn((), (Delete(layout.task(task_id)), DeletePrefix(layout.below_task(task_id)))))
+
+    def _submit_again(self, task_id: str, tries: int) -> None:
+        """A task that was deleted: until it is taken. What is kept of the former is replaced; a wish whose owner has
+        gone is carried out."""
+        book = self.checks.books.task(task_id)
+        if not book.evidence.deleted or tries == 0:
+            return
+        layout, plan = self.etcd.layout, next(plan for plan in self.scenario.tasks if plan.id == task_id)
+        props = plan.asks.props() | ({"labels": {"zone": plan.label}} if plan.label else {})
+        task = NewTask(task_id, props, plan.handler)
+        result = self.etcd.txn(CLIENT, submit_txn(layout, task))
+        if is_removed(result):
+            self._delete(task_id)
+        elif (state := replaceable(result)) is not None:
+            result = self.etcd.txn(CLIENT, replace_txn(layout, task, state))
+        if not result.succeeded:
+            self.world.after(0.25, self._submit_again, task_id, tries - 1)
+            return
+        before = book.evidence
+        book.evidence = Evidence(last_fence=before.last_fence, last_node=before.last_node)
+        book.evidence.commands, book.evidence.forks = before.commands, before.forks
+        book.evidence.errors = before.errors
+        self.note(f"client submits {task_id} again")
 
     # -- faults
     # -------------------------------------------------------------------------------------------------------
@@ -240,6 +320,10 @@ class Cluster(Surroundings):
                 if self.etcd.has_leader:
                     self.etcd.lose_leader()
                     world.at(self.world.now + min(fault.for_s, 6.0), self._elect)
+            case "refuse":
+                machine.link.refuse()
+                world.at(end, machine.link.allow)
+                world.after(self._gives_up_within_s(machine), self._check_lease, machine, machine.link.refused_since)
             case "compact":
                 self.etcd.compact()
             case "revoke":
@@ -261,6 +345,15 @@ class Cluster(Surroundings):
             case "kill_zygote":
                 if machine.zygote is not None:
                     machine.zygote.kill()
+            case "kill_former":
+                if len(living := machine.living_zygotes) > 1:
+                    living[0].kill()
+            case "reload" | "reload_within" | "restart":
+                self._renew(machine, fault)
+            case "bad_code":
+                machine.cannot_start = True
+                world.at(end, setattr, machine, "cannot_start", False)
+                self._renew(machine, fault)
             case "stop_zygote":
                 self._stop_zygote(machine, end)
             case "pause":
@@ -269,6 +362,8 @@ class Cluster(Surroundings):
                     world.at(end, machine.resume)
             case "lag":
                 machine.link.fall_behind(end)
+            case "set_clock":
+                machine.wrong_by_s = self.rng.choice(WRONG_BY_S)
             case "power_off":
                 machine.power_off()
                 world.at(end, machine.power_on)
@@ -297,15 +392,29 @@ class Cluster(Surroundings):
             machine.resume()
             machine.link.catch_up()
             machine.link.heal()
+            machine.link.allow()
             machine.link.weather = Weather(lag_s=0.01)
             machine.cannot_fork = machine.cannot_start = False
-            machine.late_s = 0.0
+            machine.late_s = machine.wrong_by_s = 0.0
             machine.always_up = True
             if machine.supervisor is not None:
                 self._continue(machine.supervisor.host)
-            if machine.zygote is not None:
-                machine.zygote.go_on()
+            for zygote in machine.living_zygotes:
+                zygote.go_on()
             machine.power_on()
+
+    def _gives_up_within_s(self, machine: Machine) -> float:
+        """A TTL after the last write that was taken nothing is renewed any more, and a TTL later the lease ends. On the
+        way may be what was sent just before."""
+        return 2 * self.scenario.ttl_s + LATE_S + 2 * machine.link.weather.slow_s + 1.0
+
+    def _check_lease(self, machine: Machine, since: float) -> None:
+        """Of a node whose writes have been refused since then."""
+        if machine.link.refused_since == since and any(
+            lease.writer == machine.name for lease in self.etcd.leases.values()
+        ):
+            refused_s = self.world.now - since
+            self.checks.say("a lease without writes", f"{machine.name} has a lease, and no write for {refused_s:.1f} s")
 
     def _elect(self) -> None:
         if not self.etcd.has_leader:
@@ -326,7 +435,7 @@ class Cluster(Surroundings):
         machine.kill_supervisor()
 
     def _is_zygote_stopped(self, machine: Machine) -> bool:
-        return machine.zygote is not None and machine.zygote.stopped
+        return any(zygote.stopped for zygote in machine.living_zygotes)
 
     def _stop_zygote(self, machine: Machine, end: float) -> None:
         """Alone: a zygote that is not scheduled while its supervisor is not either is outside the promises."""
@@ -335,6 +444,14 @@ class Cluster(Surroundings):
             return
         zygote.stop()
         self.world.at(end, zygote.go_on)
+
+    def _renew(self, machine: Machine, fault: Fault) -> None:
+        if machine.supervisor is None:
+            return
+        if fault.kind == "restart":
+            machine.supervisor.restart()
+        else:
+            machine.supervisor.reload(fault.for_s if fault.kind == "reload_within" else None)
 
     def _shut_down(self, machine: Machine, hurry: bool) -> None:
         if machine.supervisor is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from mpfora.states import State
-from mpfora.supervisor.balance import CostBalancer
+from mpfora.model.state import State
+from mpfora.supervisor.balance.balancer import CostBalancer
 
 from . import liveness
 from .cluster import Cluster
@@ -24,7 +24,7 @@ WORTH, GAIN = 0.25, 0.2
 
 
 def watch(cluster: Cluster, run_until: Callable[[float], None]) -> None:
-    """Say what is wrong. run_until: lets time pass, up to then."""
+    """Report each violation. run_until: lets time pass, up to that time."""
     if not _is_endless(cluster):
         return
     checks, began, books = cluster.checks, cluster.world.now, cluster.checks.books
@@ -55,7 +55,7 @@ def watch(cluster: Cluster, run_until: Callable[[float], None]) -> None:
 
 
 def _is_endless(cluster: Cluster) -> bool:
-    """Whether nothing ends by itself."""
+    """Whether no task ends by itself."""
     books = cluster.checks.books
     sleeps = any(book.exists and book.state and book.state.state is State.SLEEPING for book in books.tasks.values())
     return not sleeps and all(proc.act.kind == "forever" for proc in _live(cluster))

@@ -10,13 +10,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mpfora.keys import Layout
-from mpfora.kv import Compacted, LeaseNotFound, Listing, Revision, Txn, TxnResult
-from mpfora.supervisor.ledger import Ledger
+from mpfora.store.keys import Layout
+from mpfora.store.kv import Compacted, LeaseNotFound, Listing, Revision, Txn, TxnResult
+from mpfora.store.mvcc import Ledger
 
 from .clock import World
 
-#: etcd takes away the keys of a lease so much after its TTL
+#: seconds after the TTL at which etcd deletes the keys of a lease
 LATE_S = 0.5
 
 
@@ -59,6 +59,8 @@ class FakeEtcd:
         self.on_lease_end: LeaseSpy = lambda *_: None
         #: requests that wrote
         self.writes = 0
+        #: a watch cannot be told of more events of one revision; None: of any number
+        self.most_events: int | None = None
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ class FakeEtcd:
         self._kept_from = self.ledger.revision + 1
 
     def lose_leader(self) -> None:
-        """No answers, and no lease ends."""
+        """etcd has no leader: no request is answered, and no lease ends."""
         self.has_leader = False
         for lease in self.leases.values():
             lease.turn += 1

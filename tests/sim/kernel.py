@@ -7,11 +7,12 @@ the checkers, whatever anybody believes of it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from mpfora.outcome import Said, SaidError, SaidMessage, SaidResult
-from mpfora.states import Message, Verb
+from mpfora.model.outcome import Said, SaidError, SaidMessage, SaidResult
+from mpfora.model.state import Message, Verb
 
 from .clock import World
 
@@ -27,8 +28,9 @@ class Act:
     """What a handler does in one run.
 
     kind        how it ends by itself after `after_s`: "result", "raise", "bad_message", "exit", "signal",
-                "start_error", "sleep", "pause", "release", "kill", "kill_zygote" (it takes the zygote down), "forever"
-                (it does not)
+                "start_error", "sleep", "pause", "release", "kill", "kill_zygote" (it takes the zygote down), "forever",
+                "kill_node" (it ends its supervisor), "panic" (it ends the machine)
+                (it does not), or one of UNHOLDABLE
     leave_s     how long it takes to leave when it is asked to; None: it does not
     answer      what it says then: "" what it was asked for, else as `kind`, or another verb's name
     hangs_s     from then on it shows no sign of life; swells_s: from then on it takes more memory than it may
@@ -50,6 +52,12 @@ class Act:
     sleep_s: float = 1.0
 
 
+#: ends that are the end of the node, too
+DEADLY = ("kill_node", "panic")
+#: ends that nothing holds: a result that JSON cannot write, a checkpoint that is not Unicode text, and an error that
+#: mpfora itself fails at
+UNHOLDABLE = ("unwritable_result", "unwritable_checkpoint", "unspeakable_error")
+_NO_TEXT: Any = None
 #: (kind, what it says) of the ways to end by oneself that say something
 _SAYS: dict[str, Callable[[Proc], Said]] = {
     "result": lambda proc: SaidResult(proc.attempt),
@@ -63,6 +71,9 @@ _SAYS: dict[str, Callable[[Proc], Said]] = {
     "complete": lambda proc: SaidMessage(Message(Verb.COMPLETE)),
     "checkpoint": lambda proc: SaidMessage(Message(Verb.CHECKPOINT)),
     "run": lambda proc: SaidMessage(Message.run()),
+    "unwritable_result": lambda proc: SaidResult(float("inf")),
+    "unwritable_checkpoint": lambda proc: SaidMessage(Message.pause().with_checkpoint('{"fence":0,"n":"\ud800"}')),
+    "unspeakable_error": lambda proc: SaidError(_NO_TEXT, "no text"),
 }
 #: what may be answered to a command; "bad_message" is not valid
 ANSWERS = ("pause", "sleep", "release", "result", "complete", "kill", "raise", "bad_message", "checkpoint", "run")
@@ -73,6 +84,7 @@ class Spy:
 
     def started(self, proc: Proc) -> None: ...
     def said(self, proc: Proc, said: Said) -> None: ...
+    def takes_node_down(self, proc: Proc) -> None: ...
     def ended(self, proc: Proc) -> None: ...
     def zygote_died(self, proc: Proc) -> None: ...
 
@@ -84,6 +96,7 @@ class Proc:
     tell them.
 
     cores: how many it uses, and from when on
+    given: of its node's resources;  life_of_node: which life of the supervisor gave it
     outlives: it may go on when its claim has ended
     frozen: its machine stands still; thawed_at: when it went on; lapsed: its claim ended while it was frozen
     """
@@ -105,6 +118,8 @@ class Proc:
     on_save: Callable[[Proc, str], None]
     on_kill_zygote: Callable[[], None]
     cores: tuple[tuple[float, float], ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+    life_of_node: int = 0
     started_at: float = 0.0
     said: Said | None = None
     exit_code: int | None = None
@@ -133,6 +148,11 @@ class Proc:
     @property
     def name(self) -> str:
         return f"{self.task} run {self.run} fence {self.fence} on {self.machine}"
+
+    @property
+    def undying(self) -> bool:
+        """Something of it does not die of SIGKILL for long. Nobody can help it then when the lease ends."""
+        return self.act.strays_s >= 1.0
 
     @property
     def age(self) -> float:
@@ -235,6 +255,9 @@ class Proc:
         kind = self.act.kind
         if kind == "kill_zygote":
             self.on_kill_zygote()
+            return
+        if kind in DEADLY:
+            self.spy.takes_node_down(self)
             return
         says = _SAYS.get(kind)
         if says is not None:

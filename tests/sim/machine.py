@@ -11,33 +11,34 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mpfora import wire
-from mpfora.config import Settings
-from mpfora.kv import StoreError
-from mpfora.supervisor import commands as do
+from mpfora.config.settings import Settings
+from mpfora.ipc import frames
+from mpfora.store.kv import StoreError
+from mpfora.supervisor import actions as do
 from mpfora.supervisor import events as ev
-from mpfora.supervisor import will
-from mpfora.supervisor.balancers import make_balancer
-from mpfora.supervisor.coordinator import CoordinatorError
+from mpfora.supervisor.balance.by_name import make_balancer
+from mpfora.supervisor.coordinator import last_will
+from mpfora.supervisor.coordinator.store import StoreCoordinator
 from mpfora.supervisor.core import Core
 from mpfora.supervisor.effects import Effects
-from mpfora.supervisor.store_coordinator import StoreCoordinator
+from mpfora.supervisor.node.node_commands import RESTART
 
 from .clock import Host, World
 from .fake_etcd import FakeEtcd
 from .kernel import INSTANT_S, SCHEDULED_S, Act, Proc, Spy
 from .network import Link
+from .node_zygotes import NodeZygotes
 from .scenario import EPOCH
 from .store import SimStore
-from .zygotes import ZygoteEnd, ZygoteProcess
+from .zygotes import ZygoteProcess
 
-#: timers of an event loop are a little late
+#: how late the timers of an event loop are, in seconds
 TIMER_LATE_S = 0.0005
 #: that many wakings in a row by the core's own timer, without an event, within a second
 SPIN = 200
-#: told to leave; and at its start: etcd is not reachable, its name is taken, no zygote. Nothing else is drawn that
-#: should end a supervisor
-EXPECTED_EXITS = (0, 3, 4, 5)
+#: told to leave, or to be started again; and at its start: etcd is not reachable, its name is taken, no zygote. Nothing
+#: else is drawn that should end a supervisor
+EXPECTED_EXITS = (0, 3, 4, 5, RESTART)
 #: after an exit with an error a service manager starts a supervisor again
 RESTART_S = 1.0
 
@@ -46,9 +47,8 @@ class SimCoordinator(StoreCoordinator):
     """With a will that the simulation can execute."""
 
     def will(self) -> tuple[list[str], str] | None:
-        if self._session is None:
-            return None
-        return [self._session.node, str(self._session.lease)], ""
+        session = self._session.current
+        return None if session is None else ([session.node, str(session.lease)], "")
 
 
 class Surroundings(Spy):
@@ -63,7 +63,7 @@ class Surroundings(Spy):
     def cores_for(self, task: str) -> tuple[tuple[float, float], ...]:
         raise NotImplementedError
 
-    def command(self, node: str, command: do.Command) -> None: ...
+    def command(self, node: str, command: do.Action) -> None: ...
     def event(self, node: str, event: ev.Event) -> None: ...
     def start_failed(self, task: str) -> None: ...
     def thawed(self, proc: Proc) -> None: ...
@@ -85,7 +85,7 @@ class Supervisor:
         settings = machine.settings
         self._store = SimStore(self.host, machine.link, machine.name)
         self._coordinator = SimCoordinator(self._store, settings.namespace)
-        self._zygote = ZygoteEnd(self.host, machine, settings.handlers, self.put)
+        self._zygote = NodeZygotes(self.host, machine, settings.handlers, self.put)
         self._effects = Effects(self._coordinator, self._zygote)  # type: ignore[arg-type]
         rng = random.Random(machine.rng.random())
         balancer = make_balancer(machine.around.balancer)
@@ -102,6 +102,13 @@ class Supervisor:
     def shut_down(self, why: str) -> None:
         self.host.enter(self.put, ev.ShutdownAsked(why))
 
+    def reload(self, within_s: float | None = None) -> None:
+        self.host.enter(self.put, ev.ReloadAsked("reload", within_s))
+
+    def restart(self) -> None:
+        """Leave, to be started again."""
+        self.host.enter(self.put, ev.ShutdownAsked("restart", RESTART))
+
     def _drain(self) -> None:
         while self._inbox and not self.exiting:
             self._step(self._inbox.popleft())
@@ -112,7 +119,7 @@ class Supervisor:
     def _step(self, event: ev.Event) -> None:
         around = self._machine.around
         around.event(self._machine.name, event)
-        for command in self.core.handle(event, self._now()):
+        for command in self._handle(event):
             around.command(self._machine.name, command)
             if isinstance(command, do.Exit):
                 self._begin_exit(command.code)
@@ -124,6 +131,14 @@ class Supervisor:
             self._watching = True
             self.host.spawn(self._watch())
 
+    def _handle(self, event: ev.Event) -> list[do.Action]:
+        """Hand an event to the core. No event that is drawn here may make it fail."""
+        try:
+            return self.core.handle(event, self._now())
+        except Exception as bug:  # noqa: BLE001 - told
+            self._machine.around.fault(f"{self.host.name}: its core fails at {event}: {bug!r}")
+            return [do.Exit(1)]
+
     async def _answer(self, answer: Awaitable[ev.Event]) -> None:
         self.put(await answer)
 
@@ -131,7 +146,7 @@ class Supervisor:
         try:
             async for changes in self._coordinator.watch():
                 self.put(ev.ClusterChanged(changes))
-        except CoordinatorError as error:
+        except StoreError as error:
             if self.host.alive:
                 self.put(ev.WatchFailed(str(error)))
 
@@ -172,7 +187,7 @@ class Supervisor:
         self.host.spawn(self._exit(code))
 
     async def _exit(self, code: int) -> None:
-        await self._zygote.close()
+        await self._zygote.close(late=self.core.is_late(self.host.boot_s))
         await self._coordinator.close()
         self._machine.supervisor_exited(self, code)
 
@@ -188,6 +203,7 @@ class Machine:
         settings: Settings,
         rng: random.Random,
         rate: float = 1.0,
+        wrong_by_s: float = 0.0,
     ) -> None:
         self.world, self.etcd, self.around, self.settings, self.rng = world, etcd, around, settings, rng
         self.rate = rate
@@ -195,6 +211,8 @@ class Machine:
         self.link = Link(world, etcd, random.Random(rng.random()), self.name)
         self.boot_offset = rng.random() * 100_000
         self._wall_offset = EPOCH + rng.uniform(-0.5, 0.5)
+        #: by how much its wall clock is ahead
+        self.wrong_by_s = wrong_by_s
         self.supervisor: Supervisor | None = None
         self.is_on = True
         #: it stands still, all its processes with it, as a virtual machine may; what would have happened meanwhile
@@ -203,6 +221,8 @@ class Machine:
         self._starts_late = False
         #: how late timers are, at most: a busy machine
         self.late_s = 0.0
+        #: how long its zygote takes for a fork
+        self.fork_s = 0.0
         #: zygotes cannot be started, forks fail
         self.cannot_start = self.cannot_fork = False
         #: it is started again whatever its exit code
@@ -217,7 +237,7 @@ class Machine:
         return int((self.world.now * self.rate + self.boot_offset) * 1e9)
 
     def wall_s(self) -> float:
-        return self.world.now + self._wall_offset
+        return self.world.now + self._wall_offset + self.wrong_by_s
 
     def serial(self) -> int:
         self._serial += 1
@@ -225,6 +245,11 @@ class Machine:
 
     def timer_lag(self) -> float:
         return self.rng.random() * self.late_s if self.late_s else 0.0
+
+    @property
+    def living_zygotes(self) -> list[ZygoteProcess]:
+        """The newest last."""
+        return [zygote for zygote in self._zygotes if zygote.alive]
 
     @property
     def zygote(self) -> ZygoteProcess | None:
@@ -279,12 +304,12 @@ class Machine:
             host.kill()
         self.supervisor = None
         for zygote in self._zygotes:
-            zygote.alive = False
+            zygote.alive, zygote.will = False, None
             for proc in zygote.procs.values():
                 proc.power_off()
 
     def later(self, delay: float, action: Callable[..., None], *args: Any) -> None:
-        """For what its processes do."""
+        """Call a function later, by the machine's clock: for what its processes do."""
         self.world.after(delay, self._happen, action, args)
 
     def _happen(self, action: Callable[..., None], args: tuple[Any, ...]) -> None:
@@ -296,8 +321,9 @@ class Machine:
     def can_pause(self) -> bool:
         """Whether nothing else keeps supervisor or zygote from running: that both are stopped at once, or the zygote
         after the pause, is outside the promises."""
-        supervisor, zygote = self.supervisor, self.zygote
-        is_stopped = (supervisor is not None and supervisor.host.stopped) or (zygote is not None and zygote.stopped)
+        supervisor = self.supervisor
+        is_stopped = supervisor is not None and supervisor.host.stopped
+        is_stopped |= any(zygote.stopped for zygote in self.living_zygotes)
         return self.is_on and not self.paused and not is_stopped
 
     def pause(self) -> None:
@@ -356,16 +382,19 @@ class Machine:
 
     def fork(
         self,
-        order: wire.Fork,
+        frame: frames.Fork,
         on_exit: Callable[[Proc], None],
         on_save: Callable[[Proc, str], None],
         on_kill_zygote: Callable[[], None],
     ) -> Proc:
-        act = self.around.act_for(order.task, order.attempt)
+        spec, limits = frame.spec, frame.spec.limits
+        task_id, fence, attempt = spec.task_id, spec.fence, spec.attempt
+        act = self.around.act_for(task_id, attempt)
         return Proc(
-            self.world, self.later, self.around, self.name, order.task, order.run, order.fence, order.attempt, act,
-            order.stall_timeout_s, order.memory_limit, not self.settings.fences, self.wall_s, on_exit, on_save,
-            on_kill_zygote, self.around.cores_for(order.task),
+            self.world, self.later, self.around, self.name, task_id, frame.run, fence, attempt, act,
+            limits.stall_timeout_s, limits.memory_limit, not self.settings.fences, self.wall_s, on_exit, on_save,
+            on_kill_zygote, self.around.cores_for(task_id), {} if spec.given is None else spec.given.amounts,
+            self._starts,
         )  # fmt: skip
 
     def execute_will(self, argv: tuple[list[str], str] | None) -> None:
@@ -379,11 +408,11 @@ class Machine:
     def _run_will(self, host: Host, node: str, lease: int) -> None:
         store: Any = SimStore(host, self.link, node)
         host.spawn(self._carry_out(store, node, lease))
-        self.world.after(will.WILL_S, host.kill)
+        self.world.after(last_will.WILL_S, host.kill)
 
     async def _carry_out(self, store: Any, node: str, lease: int) -> None:
         try:
-            released = await will.carry_out(store, self.etcd.layout, node, lease)
+            released = await last_will.carry_out(store, self.etcd.layout, node, lease)
         except StoreError as error:
             self.around.note(f"{self.name}: will not carried out: {error}")
         else:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mpfora.kv import Unreachable
+from mpfora.store.kv import AccessDenied, Unreachable
 
 from .clock import Future, Host, World
 from .fake_etcd import FakeEtcd
 
-#: before a connection that was cut carries anything again
+#: seconds until a connection that was cut carries anything again
 RECONNECT_S = 0.3
 
 
@@ -50,6 +50,8 @@ class Link:
         self.behind_until = 0.0
         #: how often they have changed to another member
         self.member = 0
+        #: since when etcd refuses this machine's writes, None: it takes them
+        self.refused_since: float | None = None
         #: asked of each request: whether it is lost, or its reply
         self.lose_request: Callable[[str], bool] = lambda _: False
         self.lose_reply: Callable[[str], bool] = lambda _: False
@@ -67,6 +69,19 @@ class Link:
 
     def catch_up(self) -> None:
         self.behind_until = 0.0
+
+    def refuse(self) -> None:
+        """From now on etcd takes no write of this machine, and grants it no lease."""
+        if self.refused_since is None:
+            self.refused_since = self.world.now
+
+    def allow(self) -> None:
+        self.refused_since = None
+
+    def check_right(self) -> None:
+        """Called when a request to write arrives. Raises AccessDenied."""
+        if self.refused_since is not None:
+            raise AccessDenied("etcdserver: permission denied")
 
     def call(self, host: Host, what: str, request: Callable[[], Any], timeout_s: float) -> Future:
         """Ask etcd. The answer, what etcd refuses with, or Unreachable after the time-out (or at once)."""

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mpfora import kv, task_settings
-from mpfora.child import deadman
-from mpfora.keys import Layout
-from mpfora.supervisor import (
+from mpfora.child.zygote import deadman
+from mpfora.cluster import decode, eligible_nodes, task_view
+from mpfora.config import props
+from mpfora.model import needs
+from mpfora.model.outcome import Cause
+from mpfora.model.state import TaskState
+from mpfora.store import kv, mvcc
+from mpfora.store.keys import Layout
+from mpfora.store.kv import Put, Txn
+from mpfora.store.state_records import format_state
+from mpfora.supervisor import actions as do
+from mpfora.supervisor import effects
+from mpfora.supervisor import events as ev
+from mpfora.supervisor.balance import load_balancing, meter
+from mpfora.supervisor.balance.balancer import CostBalancer, FairBalancer
+from mpfora.supervisor.coordinator import claims as store_claims
+from mpfora.supervisor.coordinator import store as store_coordinator
+from mpfora.supervisor.coordinator import transactions
+from mpfora.supervisor.coordinator.interface import Lost, Update
+from mpfora.supervisor.node import reconciler, reservations, session
+from mpfora.supervisor.tasks import (
+    admission,
+    advancing,
+    allocations,
     claiming,
-    core,
-    designations,
-    effects,
     ending,
-    holdings,
-    ledger,
+    grace,
     lifecycle,
-    meter,
-    store_coordinator,
-    transactions,
-    upkeep,
+    ownership,
+    run_ends,
+    stop_ladder,
+    waking,
+    zygote_poison,
 )
-from mpfora.supervisor.balance import CostBalancer, FairBalancer
-from mpfora.supervisor.commands import Release
-from mpfora.supervisor.coordinator import Lost, Update
-from mpfora.supervisor.events import Renewed
-from mpfora.supervisor.slot import Process
+from mpfora.supervisor.tasks.claimed_task import Process
+from tests.support.patches import patched
 
-from . import machine, scenario, store, zygotes
+from . import cluster as sim_cluster
+from . import machine, node_zygotes, scenario, stopwatch, store, zygotes
 
 Patch = tuple[Any, str, Any]
 
@@ -61,7 +77,7 @@ def no_fence_at_all() -> list[Patch]:
 
 def lost_claim_is_open() -> list[Patch]:
     """A task whose claim was lost is tried again at once, whatever the mirror says."""
-    real = claiming.Claims.answered
+    real = claiming.Claiming.answered
 
     def answered(self: Any, answer: Any, now_s: float) -> Any:
         result = real(self, answer, now_s)
@@ -70,14 +86,14 @@ def lost_claim_is_open() -> list[Patch]:
             self._timers.set(answer.task_id, now_s)
         return result
 
-    return [(claiming.Claims, "answered", answered), (claiming.Claims, "_settled", lambda self, task: False)]
+    return [(claiming.Claiming, "answered", answered), (claiming.Claiming, "_settled", lambda self, task: False)]
 
 
 def prefix_without_slash() -> list[Patch]:
     """A task is removed with everything that begins with its name, as Metafora does."""
     return [
         (Layout, "below_task", lambda self, task_id: f"{self.tasks}{task_id}"),
-        (ledger, "prefix_end", lambda prefix: prefix[:-1] + chr(ord(prefix[-1]) + 1)),
+        (mvcc, "prefix_end", lambda prefix: prefix[:-1] + chr(ord(prefix[-1]) + 1)),
     ]
 
 
@@ -87,19 +103,19 @@ def renewal_from_its_answer() -> list[Patch]:
 
     async def renew(self: Any, command: Any) -> Any:
         event = await real(self, command)
-        return replace(event, sent_s=effects.boot_s()) if isinstance(event, Renewed) else event
+        return replace(event, sent_s=effects.boot_s()) if isinstance(event, ev.Renewed) else event
 
     return [(effects.Effects, "_renew", renew)]
 
 
 def no_grace() -> list[Patch]:
     """A claim that vanished uncleanly is taken at once."""
-    real = claiming.Claims.__init__
+    real = claiming.Claiming.__init__
 
-    def init(self: Any, node: str, mirror: Any, designations: Any, grace_s: float) -> None:
-        real(self, node, mirror, designations, 0.0)
+    def init(self: Any, node: str, mirror: Any, assignments: Any, grace_s: float, lease_s: float) -> None:
+        real(self, node, mirror, assignments, 0.0, lease_s)
 
-    return [(claiming.Claims, "__init__", init)]
+    return [(claiming.Claiming, "__init__", init)]
 
 
 def death_before_the_tree() -> list[Patch]:
@@ -121,21 +137,21 @@ def death_before_the_tree() -> list[Patch]:
 def commands_twice() -> list[Patch]:
     """A command that was carried out is heard again as long as the watch shows it."""
 
-    def hear(slot: Any, task: Any) -> list[Any]:
+    def hear(claimed: Any, task: Any) -> list[Any]:
         if task.command is not None:
-            slot.command = task.command
+            claimed.command = task.command
         return []
 
-    return [(holdings, "_hear", hear)]
+    return [(ownership, "note_wishes", hear)]
 
 
 def forks_when_overdue() -> list[Patch]:
     """Processes are started although the lease is nearly over, and the zygote does not refuse."""
     real = lifecycle._settle
 
-    def settle(slot: Any, site: Any) -> Any:
-        site.may_fork = True
-        return real(slot, site)
+    def settle(claimed: Any, conditions: Any) -> Any:
+        conditions.may_fork = True
+        return real(claimed, conditions)
 
     return [
         (lifecycle, "_settle", settle),
@@ -144,14 +160,24 @@ def forks_when_overdue() -> list[Patch]:
     ]
 
 
+def deadlines_wait_behind_forks() -> list[Patch]:
+    """What is urgent has no way of its own to the zygote: it waits until those before it are forked."""
+
+    def receive(self: Any, frame: Any) -> None:
+        self._inbox.append(frame)
+        self._turn()
+
+    return [(zygotes.ZygoteProcess, "receive", receive)]
+
+
 def release_while_it_lives() -> list[Patch]:
     """A task is given back when its process was told to stop, and not when it is dead."""
     real = lifecycle._settle_running
 
-    def settle_running(slot: Any, *rest: Any) -> Any:
-        if slot.process is Process.STOPPING and slot.leave:
-            return lifecycle._write(slot, Release(slot.claim, Update()))
-        return real(slot, *rest)
+    def settle_running(claimed: Any, *rest: Any) -> Any:
+        if claimed.process is Process.STOPPING and claimed.leave:
+            return lifecycle._write(claimed, do.Release(claimed.claim, Update()))
+        return real(claimed, *rest)
 
     return [(lifecycle, "_settle_running", settle_running)]
 
@@ -159,13 +185,27 @@ def release_while_it_lives() -> list[Patch]:
 def no_reconcile() -> list[Patch]:
     """What is owned and not run is not looked for, and a claim whose answer is lost counts as lost."""
 
-    async def answer(self: Any, session: Any, task_id: str, txn: Any, result: Any) -> Any:
-        return Lost(task_id)
+    async def answer(self: Any, session: Any, request: Any, txn: Any, result: Any) -> Any:
+        return Lost(request.task_id)
 
     return [
-        (upkeep.Upkeep, "_adopt", lambda self: []),
-        (store_coordinator.StoreCoordinator, "_answer", answer),
+        (reconciler.Reconciler, "_adopt", lambda *_, **__: []),
+        (store_claims.Claims, "_answer", answer),
     ]
+
+
+def renews_and_cannot_write() -> list[Patch]:
+    """A node renews its lease without asking whether its writes are taken."""
+
+    async def prove(self: store_coordinator.StoreCoordinator) -> None:
+        return None
+
+    return [(store_coordinator.StoreCoordinator, "prove", prove)]
+
+
+def proves_only_what_failed() -> list[Patch]:
+    """A node that has nothing to write does not ask whether it could."""
+    return [(session.Session, "taken_s", property(lambda self: float("inf"), lambda self, at: None))]
 
 
 def clocks_beyond_the_bound() -> list[Patch]:
@@ -198,16 +238,25 @@ def deadline_by_a_clock_that_stands_still() -> list[Patch]:
     ]
 
 
+def time_by_a_clock_that_is_set() -> list[Patch]:
+    """What the core takes for the boot clock is set with the wall clock."""
+
+    def now(self: machine.Supervisor) -> ev.Now:
+        return ev.Now(self.host.boot_s + self._machine.wrong_by_s, self._machine.wall_s())
+
+    return [(machine.Supervisor, "_now", now)]
+
+
 def adrift_for_ever() -> list[Patch]:
     """A process that may outlive its claim goes on although etcd says that the task is another's."""
 
-    def judge(self: holdings.Holdings, slot: Any, task: Any) -> list[Any]:
-        return [] if slot.adrift else real_judge(self, slot, task)
+    def judge(self: ownership.Ownership, claimed: Any, task: Any) -> list[Any]:
+        return [] if claimed.unclaimed else real_judge(self, claimed, task)
 
-    real_judge = holdings.Holdings._judge
+    real_judge = ownership.Ownership._judge
     return [
-        (holdings.Holdings, "claim_denied", lambda self, task_id: []),
-        (holdings.Holdings, "_judge", judge),
+        (ownership.Ownership, "denied", lambda self, task_id: []),
+        (ownership.Ownership, "_judge", judge),
     ]
 
 
@@ -227,24 +276,40 @@ def reads_may_go_back() -> list[Patch]:
 
 def suspects_for_ever() -> list[Patch]:
     """A node that was late once does not tell the others that it is well again."""
-    real = core.Core._members_changed
-
-    def members_changed(self: core.Core, touched: Any, now: Any) -> list[Any]:
-        real(self, touched, now)
-        return []
-
-    return [(core.Core, "_members_changed", members_changed), (upkeep.Upkeep, "_mend_record", lambda self: [])]
+    return [
+        (reconciler.Reconciler, "members_changed", lambda self, touched, *, is_held, may_claim: []),
+        (reconciler.Reconciler, "_mend_record", lambda self: []),
+    ]
 
 
 def settings_of_tasks_ignored() -> list[Patch]:
     """Every run has its node's settings, whatever its task asks for."""
-    return [(holdings, "read_task_settings", lambda props_json: task_settings.TaskSettings())]
+    return [(admission, "read_task_settings", lambda props_json: props.TaskSettings())]
 
 
 def started_before_its_time() -> list[Patch]:
     """not_before is taken for a time that has come."""
-    real = lifecycle._sleep_first
-    return [(lifecycle, "_sleep_first", lambda slot, until: real(slot, 0.0))]
+    real: Any = task_view.TaskView.asleep_until
+
+    def asleep_until(self: Any) -> float | None:
+        until = real.fget(self)
+        return None if until is None else until - 5.0
+
+    return [(task_view.TaskView, "asleep_until", property(asleep_until))]
+
+
+def woken_by_one_node_alone() -> list[Patch]:
+    """Whose turn it is to wake a task wakes it, or nobody does."""
+    return [(waking.Waking, "_may_take_others", lambda self, now_s: False)]
+
+
+def woken_whatever_became_of_it() -> list[Patch]:
+    """A task is woken although it has changed since, or somebody has it."""
+
+    def wake_txn(layout: Any, node: str, sleeper: Any, found: Any) -> Any:
+        return Txn((), (Put(layout.state(sleeper.task_id), format_state(TaskState())),))
+
+    return [(store_claims, "wake_txn", wake_txn)]
 
 
 def labels_ignored() -> list[Patch]:
@@ -253,7 +318,7 @@ def labels_ignored() -> list[Patch]:
     def fits(member: Any, wants: Any) -> bool:
         return bool(member.handlers) and wants.handler in (None, *member.handlers)
 
-    return [(core, "fits", fits), (designations, "fits", fits)]
+    return [(load_balancing, "fits", fits), (eligible_nodes, "fits", fits)]
 
 
 def every_look_is_life() -> list[Patch]:
@@ -273,14 +338,26 @@ def memory_unwatched() -> list[Patch]:
 
 def asked_and_not_killed() -> list[Patch]:
     """A run that was asked to stop is waited for, however long it takes."""
-    real = lifecycle._ask
+    real = stop_ladder._ask
 
-    def ask(slot: Any, site: Any) -> list[Any]:
-        steps = real(slot, site)
-        slot.kill_at_s = None
+    def ask(claimed: Any, conditions: Any) -> list[Any]:
+        steps = real(claimed, conditions)
+        claimed.kill_at_s = None
         return steps
 
-    return [(lifecycle, "_ask", ask)]
+    return [(stop_ladder, "_ask", ask)]
+
+
+def want_of_processes_is_the_task_s() -> list[Patch]:
+    """A run for which its node has no process is an error of its task."""
+    real = run_ends.RunEnds.exited
+
+    def exited(self: run_ends.RunEnds, event: Any, now: Any) -> Any:
+        if event.outcome.cause is Cause.NO_PROCESS:
+            event = replace(event, outcome=replace(event.outcome, cause=Cause.START_FAILED))
+        return real(self, event, now)
+
+    return [(run_ends.RunEnds, "exited", exited)]
 
 
 def kill_may_be_refused() -> list[Patch]:
@@ -288,8 +365,124 @@ def kill_may_be_refused() -> list[Patch]:
     return [(ending, "_chosen", lambda message, asked: message)]
 
 
-#: name -> (the fault, the kinds of violation of which one at least must be told, the kind of life, or the probe, that
-#: shows it)
+def one_holds_all() -> list[Patch]:
+    """What does not die of a dead zygote's leavings holds every run of the node."""
+    return [
+        (zygotes, "CLEANUP_S", 1e9),
+        (zygotes.ZygoteEnd, "_cleared", lambda self, held: [] if held else list(self._runs)),
+    ]
+
+
+def ends_before_what_does_not_die() -> list[Patch]:
+    """A run whose zygote is dead ends while a process of it lives."""
+    return [(zygotes.ZygoteEnd, "_cleared", lambda self, held: list(self._runs))]
+
+
+def unwritable_is_unknown() -> list[Patch]:
+    """What can never be written is tried again as if nobody knew what had become of it."""
+
+    def after_bug(command: Any, bug: Exception) -> ev.Event:
+        if isinstance(command, do.Keep | do.Release | do.Finish):
+            return ev.WriteAnswered(command.claim.task_id, command.claim.fence, ev.WriteResult.UNKNOWN, str(bug))
+        return real(command, bug)
+
+    real = effects.after_bug
+    return [(effects, "Unwritable", ZeroDivisionError), (effects, "after_bug", after_bug)]
+
+
+def no_bulkhead() -> list[Patch]:
+    """What mpfora fails at while it decides about one task is raised out of the core."""
+    return [(advancing, "advance_safely", lambda claimed, conditions: (lifecycle.advance(claimed, conditions), None))]
+
+
+def a_task_that_goes_is_its_owner_s_word() -> list[Patch]:
+    """Whoever removes a task together with its owner key is believed that nothing of it runs."""
+    real = decode._let_go
+
+    def let_go(layout: Layout, revision: Any) -> Any:
+        gone = {event.key[len(layout.tasks) :] for event in revision.events if event.deleted}
+        return {**{task: decode._NO_WORD for task in gone if "/" not in task}, **real(layout, revision)}
+
+    return [(decode, "_let_go", let_go)]
+
+
+def who_vanished_is_forgotten() -> list[Patch]:
+    """A task of the same id is claimed at once, whatever became of the former one's owner."""
+    return [(grace.GracePeriods, "note_lost_owners", lambda self, touched, now_s: [])]
+
+
+def clients_remove_owner_keys() -> list[Patch]:
+    """mpfora's own client deletes a task with its owner key."""
+    return [
+        (sim_cluster.Cluster, "_delete", sim_cluster.Cluster.__dict__["_delete_as_go"]),
+        *who_vanished_is_forgotten(),
+    ]
+
+
+def no_trace_of_a_claim() -> list[Patch]:
+    """A claim leaves nothing that outlives its node."""
+
+    def untraced(layout: Layout, task_id: str) -> kv.Txn:
+        checkpoint = layout.checkpoint(task_id)
+        return kv.Txn((kv.absent(checkpoint),), (), (kv.Get(checkpoint),))
+
+    return [(transactions, "_trace_of_claim", untraced)]
+
+
+def no_poison_over_nodes() -> list[Patch]:
+    """A node that dies with a task is held against none."""
+    return [(admission, "after_loss", lambda state, *_, **__: state)]
+
+
+def claims_whichever_task_of_an_id() -> list[Patch]:
+    """A claim is won if any task of its id is there, whichever the node has seen."""
+    real = transactions.claim_txn
+
+    def whichever(layout: Layout, session: transactions.Session, request: Any) -> kv.Txn:
+        return real(layout, session, request._replace(created=0))
+
+    return [(store_claims, "claim_txn", whichever)]
+
+
+def will_waits_for_nobody() -> list[Patch]:
+    """A zygote gives the claims of its node back although another zygote still has runs."""
+    return [(zygotes.ZygoteProcess, "is_left", property(lambda self: False))]
+
+
+def deadline_of_the_newest_zygote_alone() -> list[Patch]:
+    """A former zygote is not told how long the lease lasts, and keeps no deadline."""
+
+    def set_deadline(self: Any, boot_ns: int | None) -> None:
+        self._deadline = boot_ns
+        for generation, end in self._started.items():
+            end.set_deadline(boot_ns if generation == self._generation else None)
+
+    return [(node_zygotes.NodeZygotes, "set_deadline", set_deadline)]
+
+
+def every_loss_is_the_first_zygote_s() -> list[Patch]:
+    """The node does not tell which of its zygotes has died."""
+    real = zygote_poison.ZygoteIsolation.zygote_lost
+
+    def zygote_lost(self: Any, now_s: float, generation: int = 1) -> bool:
+        return real(self, now_s)
+
+    return [(zygote_poison.ZygoteIsolation, "zygote_lost", zygote_lost)]
+
+
+def one_task_takes_long() -> list[Patch]:
+    """What a node decides about one task takes it longer than a turn of its loop may."""
+    real = advancing.advance_safely
+
+    def advance(claimed: Any, conditions: Any) -> Any:
+        ends = time.thread_time() + 1.2 * stopwatch.BOUND_S
+        while claimed.task_id.endswith("1") and time.thread_time() < ends:
+            pass
+        return real(claimed, conditions)
+
+    return [(advancing, "advance_safely", advance)]
+
+
 def costs_do_not_count() -> list[Patch]:
     """`cost` moves as `fair` does."""
     return [(CostBalancer, "_moves", FairBalancer.__dict__["_moves"])]
@@ -300,6 +493,36 @@ def always_news() -> list[Patch]:
     return [(meter, "TELL_S", 1.0), (meter, "_is_news", lambda told, usage, costs: True)]
 
 
+def units_stay_free() -> list[Patch]:
+    """A node gives a run units, and does not note that they are gone."""
+    return [(allocations, "_take", lambda free, count: free[:count])]
+
+
+def starts_beyond_what_there_is() -> list[Patch]:
+    """A node starts what it has claimed, and claims what there are slots for."""
+
+    def takes(self: needs.Room, wanted: Any) -> bool:
+        return self.slots >= 1
+
+    return [
+        (allocations.Allocations, "may_start", lambda self, task_id, wanted: True),
+        (needs.Room, "takes", takes),
+        (needs.Room, "how_many", lambda self, wanted: max(0, self.slots)),
+    ]
+
+
+def nothing_is_reserved() -> list[Patch]:
+    """No node keeps anything for a task that has waited for long."""
+    return [(reservations.Reservations, "_begin", lambda self, task_id, kind, place, now_s: None)]
+
+
+def priorities_ignored() -> list[Patch]:
+    """Tasks that wait are claimed by age alone."""
+    return [(task_view.TaskView, "order", property(lambda self: self.created))]
+
+
+#: name -> (the fault, the kinds of violation of which one at least must be told, the kind of life, or the probe, that
+#: shows it)
 FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
     fault.__name__: (fault, kinds, profile)
     for fault, kinds, profile in (
@@ -313,34 +536,75 @@ FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
         (death_before_the_tree, ("released alive", "two at once"), "processes"),
         (commands_twice, ("does not settle",), "all"),
         (forks_when_overdue, ("beyond its lease", "two at once", "started without a claim"), "lease"),
+        (deadlines_wait_behind_forks, ("does not settle",), "burst"),
         (release_while_it_lives, ("released alive", "two at once"), "all"),
         (no_reconcile, ("does not settle",), "network"),
+        (renews_and_cannot_write, ("a lease without writes",), "credentials"),
+        (proves_only_what_failed, ("a lease without writes",), "credentials"),
         (clocks_beyond_the_bound, ("beyond its lease",), "lease"),
         (deadline_by_a_clock_that_stands_still, ("beyond its lease", "two at once"), "pause"),
         (adrift_for_ever, ("does not settle",), "outage"),
+        (time_by_a_clock_that_is_set, ("does not settle", "a node misbehaves", "claims without end"), "clocks"),
         (suspects_for_ever, ("does not settle", "not balanced"), "lag"),
         (reads_may_go_back, ("a node misbehaves",), "lag"),
         (settings_of_tasks_ignored, ("wrong settings",), "all"),
         (started_before_its_time, ("before its time",), "all"),
+        (woken_by_one_node_alone, ("does not settle",), "all"),
+        (woken_whatever_became_of_it, ("write without its fence",), "all"),
         (labels_ignored, ("on the wrong node",), "all"),
         (every_look_is_life, ("outstays its limits",), "network"),
         (memory_unwatched, ("outstays its limits",), "network"),
         (asked_and_not_killed, ("outstays its limits",), "network"),
+        (want_of_processes_is_the_task_s, ("an error that was none", "a state without its reason"), "processes"),
         (costs_do_not_count, ("not balanced",), "costs"),
         (always_news, ("told too often",), "costs"),
+        (unwritable_is_unknown, ("does not settle",), "processes"),
+        (one_holds_all, ("does not settle",), "undying"),
+        (ends_before_what_does_not_die, ("two at once", "released alive"), "undying"),
+        (no_bulkhead, ("a node misbehaves",), "processes"),
+        (one_task_takes_long, ("long step",), "calm"),
         (kill_may_be_refused, ("does not settle",), "a kill is answered with a pause"),
+        (a_task_that_goes_is_its_owner_s_word, ("two at once",), "deletes"),
+        (who_vanished_is_forgotten, ("two at once",), "deletes"),
+        (no_trace_of_a_claim, ("takes too many nodes down",), "poison"),
+        (no_poison_over_nodes, ("takes too many nodes down",), "poison"),
+        (claims_whichever_task_of_an_id, ("claim without its compare",), "deletes"),
+        (clients_remove_owner_keys, ("two at once",), "deletes"),
+        (units_stay_free, ("shared",), "resources"),
+        (starts_beyond_what_there_is, ("more than it has",), "resources"),
+        (nothing_is_reserved, ("starves",), "resources"),
+        (priorities_ignored, ("out of order",), "resources"),
+        (will_waits_for_nobody, ("released alive", "two at once"), "former"),
+        (deadline_of_the_newest_zygote_alone, ("beyond its lease", "two at once"), "former"),
+        (every_loss_is_the_first_zygote_s, ("does not settle",), "reload"),
     )
+}
+
+
+#: a life that showed a fault when it was last looked at, of those that the first ten do not show: it is lived first
+TELLING_SEEDS: Mapping[str, int] = {
+    "a_task_that_goes_is_its_owner_s_word": 50,
+    "always_news": 15,
+    "clients_remove_owner_keys": 11,
+    "commands_twice": 30,
+    "costs_do_not_count": 12,
+    "deadline_by_a_clock_that_stands_still": 32,
+    "every_look_is_life": 7,
+    "every_loss_is_the_first_zygote_s": 17,
+    "late_deadline": 5,
+    "memory_unwatched": 41,
+    "proves_only_what_failed": 24,
+    "reads_may_go_back": 8,
+    "renewal_from_its_answer": 10,
+    "renews_and_cannot_write": 14,
+    "suspects_for_ever": 6,
+    "want_of_processes_is_the_task_s": 27,
+    "who_vanished_is_forgotten": 50,
+    "woken_by_one_node_alone": 8,
 }
 
 
 @contextmanager
 def planted(name: str) -> Iterator[None]:
-    patches = FAULTS[name][0]()
-    former = [(where, what, where.__dict__[what]) for where, what, _ in patches]
-    for where, what, value in patches:
-        setattr(where, what, value)
-    try:
+    with patched(FAULTS[name][0]()):
         yield
-    finally:
-        for where, what, value in former:
-            setattr(where, what, value)

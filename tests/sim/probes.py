@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mpfora.retry import Retry
 
@@ -71,6 +72,11 @@ PROBES: Mapping[str, Scenario] = {
     "tasks move to a node that joins": scenario(
         2, {"a": (FOREVER,), "b": (FOREVER,), "c": (FOREVER,)}, faults=(Fault(0.5, "power_off", "n1", 2.0),)
     ),
+    "the code is reloaded, and what runs goes on in it": scenario(
+        1,
+        {"a": (FOREVER,), "b": (STUBBORN,)},
+        faults=(Fault(2.0, "reload", "n0"), Fault(3.5, "reload_within", "n0", 0.3)),
+    ),
     "a zygote dies": scenario(1, {"a": (FOREVER,), "b": (SHORT,)}, faults=(Fault(2.0, "kill_zygote", "n0"),)),
 }
 
@@ -87,3 +93,19 @@ def slow_then_cut(seed: int) -> Scenario:
         weather=Weather(slow=1.0, slow_s=2.8),
         faults=(Fault(10.0 + seed * 0.37, "cut", "n0", 25.0), Fault(10.0 + seed * 0.37, "cut", "n1", 25.0)),
     )
+
+
+def burst_of_forks(seed: int) -> Scenario:
+    """One node has room for all: its forks take twice as long as its lease."""
+    burst = scenario(1, {f"t{number}": (FOREVER,) for number in range(40)}, seed=seed, ttl_s=3.0, safety_s=15.0)
+    return replace(burst, nodes=(NodePlan("n0", 100),), fork_s=0.15)
+
+
+def former_zygotes(seed: int) -> Scenario:
+    """What runs is in the former zygotes of nodes whose code was reloaded, and takes its time to die. One supervisor is
+    killed, and one stands still for longer than its lease."""
+    slow = Act("forever", leave_s=None, dies_s=1.0)
+    reloads = [Fault(2.5, "reload", name) for name in ("n0", "n1")]
+    ends = (Fault(5.0 + seed * 0.37, "kill_supervisor", "n0", 12.0), Fault(5.5, "stop_supervisor", "n1", 25.0))
+    tasks = {f"t{number}": (slow,) for number in range(6)}
+    return scenario(3, tasks, seed=seed, safety_s=40.0, faults=(*reloads, *ends))

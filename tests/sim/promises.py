@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mpfora.supervisor import commands as do
+from mpfora.model.run_spec import RunLimits
+from mpfora.supervisor import actions as do
 
 from .checkers import Checkers
 from .clock import World
@@ -29,13 +30,13 @@ class Promises:
 
     def ordered(self, node: str, fork: do.Fork) -> None:
         """A node wants a process: by the settings of its task?"""
-        plan = self._plans[fork.task_id]
-        if plan.props is None and fork.limits != self._limits(plan):
+        plan = self._plans[fork.spec.task_id]
+        if plan.props is None and fork.spec.limits != self._limits(plan):
             self._checks.say("wrong settings", f"{node}: {fork} for {plan.asks}")
 
-    def _limits(self, plan: TaskPlan) -> do.RunLimits:
+    def _limits(self, plan: TaskPlan) -> RunLimits:
         asks = plan.asks
-        return do.RunLimits(
+        return RunLimits(
             asks.stop_timeout_s or self._scenario.stop_timeout_s,
             asks.stall_timeout_s,
             asks.stall_by or "beats",
@@ -59,11 +60,13 @@ class Promises:
 
     def _must_die(self, proc: Proc, within_s: float, why: str) -> None:
         """within_s: by the clock of its machine."""
-        bound_s = within_s / min(1.0, self._machines[proc.machine].rate) + DEATH_S
+        machine = self._machines[proc.machine]
+        # a zygote makes the fork that it has begun before it does anything else
+        bound_s = (within_s + 2 * machine.fork_s) / min(1.0, machine.rate) + DEATH_S
         self._world.after(bound_s, self._look, proc, self._world.now, why)
 
     def _look(self, proc: Proc, since: float, why: str) -> None:
-        if not proc.dead and not self._was_disturbed(proc.machine, since):
+        if not (proc.dead or proc.undying) and not self._was_disturbed(proc.machine, since):
             self._checks.say("outstays its limits", f"{proc.name} lives, though {why} at {since:.3f} or soon after")
 
     def _was_disturbed(self, node: str, since: float) -> bool:

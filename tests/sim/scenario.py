@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mpfora.config import Settings
+from mpfora.config.settings import Settings
+from mpfora.model.needs import NOTHING as NO_NEEDS
+from mpfora.model.needs import Needs, make_needs, to_json
+from mpfora.model.state import Verb
+from mpfora.model.units import format_time
 from mpfora.retry import Retry
-from mpfora.states import Verb
-from mpfora.units import format_time
 
-from .kernel import Act, draw_act
+from .kernel import DEADLY, UNHOLDABLE, Act, draw_act
 from .network import Weather
 
 #: what befalls a cluster, by the kind of life it has
@@ -35,8 +37,29 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
     ),
     # what etcd itself does to a cluster on a good network
     "store": ("revoke", "revoke", "revoke", "compact", "leader", "kill_supervisor"),
+    # writes are refused, as of a user whose password was changed, and all else goes on: renewals of leases, the watch
+    "credentials": ("refuse", "refuse", "refuse", "kill_supervisor", "cut"),
     # what tries the lease's arithmetic: handlers that do not obey, and nodes that cannot renew
     "lease": ("cut", "cut_out", "cut_back", "stop_supervisor", "leader", "cut", "stop_supervisor"),
+    # ids that are deleted and submitted again, under owners that cannot answer
+    "deletes": ("stop_supervisor", "stop_supervisor", "kill_supervisor", "cut", "kill_both", "compact"),
+    # runs with a process that SIGKILL does not end for a while, and zygotes that die
+    "undying": ("kill_zygote", "kill_zygote", "kill_zygote", "stop_zygote", "shut_down", "kill_supervisor"),
+    # code that is reloaded again and again, and what may befall zygotes of which a node has several
+    "reload": (
+        "reload", "reload", "reload_within", "reload_within", "bad_code", "restart", "kill_zygote", "kill_former",
+        "kill_former", "kill_supervisor", "kill_supervisor", "stop_supervisor", "stop_zygote", "cut", "kill_both",
+        "shut_down", "pause",
+    ),
+    # tasks that take their node down, on few nodes, which are started again each time
+    "poison": (),
+    # machines whose wall clocks are hours or years wrong, and are set while tasks run
+    "clocks": ("set_clock", "set_clock", "set_clock", "kill_supervisor", "kill_zygote", "cut", "power_off"),
+    # nodes with GPUs and cores, tasks that need some of them, and priorities
+    "resources": (
+        "cut", "cut_out", "cut_back", "leader", "kill_supervisor", "stop_supervisor", "kill_zygote", "stop_zygote",
+        "power_off", "shut_down", "hurry", "kill_both", "pause", "lag",
+    ),
     "all": (
         "cut", "cut_out", "cut_back", "leader", "compact", "storm", "kill_supervisor", "stop_supervisor", "kill_zygote",
         "stop_zygote", "power_off", "shut_down", "hurry", "no_forks", "no_zygotes", "busy", "kill_both", "pause", "lag",
@@ -44,12 +67,13 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 _WEIGHTS = {
     "calm": 2, "network": 4, "processes": 5, "pause": 3, "lag": 1, "outage": 4, "store": 2, "lease": 3, "all": 6,
-    "costs": 1,
+    "costs": 1, "credentials": 1,
 }  # fmt: skip
 
 #: where leases are to end within a life
 _TTLS: Mapping[str, tuple[float, ...]] = {
     "lease": (3.0, 5.0, 15.0, 15.0), "pause": (3.0, 3.0, 5.0), "outage": (3.0, 3.0, 5.0),
+    "credentials": (3.0, 3.0, 5.0),
 }  # fmt: skip
 #: kinds of lives by what is tried in them: faults that last about as long as a lease
 _LEASES_END = tuple(_TTLS)
@@ -61,9 +85,23 @@ EPOCH = 1_800_000_000.0
 DRIFTS = (0.0, 0.0, 0.001, -0.001, 0.5, -0.5, 1.0, -1.0)
 #: of the margin, what it takes to kill a tree
 KILLING_S = 0.25
+#: a node may go on without a write for a TTL, and its lease ends another later
+REFUSED_FOR = 2.5
+#: by how much wall clocks are wrong where they are: a machine without a battery begins in 1970
+WRONG_BY_S = (-EPOCH, -3 * 365 * 86_400.0, -3_600.0, -70.0, 0.0, 70.0, 3_600.0, 3 * 365 * 86_400.0)
 _LABELS = ("", "", "", "a", "b")
 #: so many lives are balanced by what tasks cost; how many cores these use
 COST_LIVES = 0.05
+#: so many lives have tasks that take their nodes down
+POISON_LIVES = 0.03
+#: so many lives have reloads and restarts
+RELOAD_LIVES = 0.15
+#: so many lives have tasks that need resources
+RESOURCE_LIVES = 0.06
+#: how long a stream of small tasks goes on, where nothing fails
+STREAM_S = 140.0
+#: so many lives have tasks that end in what nothing holds
+UNHOLDABLE_LIVES = 0.25
 _CORES = (0.0, 0.0, 0.01, 0.1, 0.5, 1.0, 1.0, 2.0)
 _TASK_VERBS = (
     "pause", "run", "kill", "release", "checkpoint", "sleep", "complete", "delete", "garbage", "pause", "run",
@@ -72,7 +110,8 @@ _TASK_VERBS = (
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """drift: by how much its boot clock is too fast. runs_on: its tasks outlive the loss of etcd."""
+    """drift: by how much its boot clock is too fast. runs_on: its tasks outlive the loss of etcd. wrong_by_s: its wall
+    clock is ahead, or behind. has: its resources."""
 
     name: str
     capacity: int
@@ -81,6 +120,8 @@ class NodePlan:
     starts_at: float = 0.0
     drift: float = 0.0
     runs_on: bool = False
+    wrong_by_s: float = 0.0
+    has: Needs = NO_NEEDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +136,8 @@ class Asks:
     max_errors: int | None = None
     not_before: float | None = None
     is_wrong: bool = False
+    needs: Needs = NO_NEEDS
+    priority: int = 0
 
     def props(self) -> dict[str, Any]:
         retry = None if self.max_errors is None else {"max_errors": self.max_errors, "delay": 0.1, "max_delay": "1s"}
@@ -105,6 +148,8 @@ class Asks:
             "memory_limit": self.memory_limit,
             "retry": retry,
             "not_before": None if self.not_before is None else format_time(EPOCH + self.not_before),
+            "needs": to_json(self.needs) or None,
+            "priority": self.priority or None,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -129,7 +174,8 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class CommandPlan:
-    """To a task or to a node: verb is a task's message, a node's command, or "delete", "garbage"."""
+    """To a task or to a node: verb is a task's message, a node's command, or "garbage", "delete" as mpfora's client
+    does, "go_delete" as one of Go's, "submit" of a task that was deleted, until it is taken."""
 
     at: float
     to: str
@@ -148,7 +194,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """All that was drawn. safety_s: how long faults go on. balancer: of all nodes, by name."""
+    """All that was drawn. safety_s: how long faults go on. balancer: of all nodes, by name. fork_s: how long a fork
+    takes; None: as the seed says."""
 
     seed: int
     profile: str
@@ -165,6 +212,7 @@ class Scenario:
     reader: bool = False
     unfreezes: bool = True
     balancer: str = "fair"
+    fork_s: float | None = None
 
     def __str__(self) -> str:
         head = (
@@ -210,7 +258,10 @@ class Drawer:
             weather=self._weather(profile),
             nodes=nodes,
             tasks=tasks,
-            commands=self._commands(nodes, tasks, safety_s) if PROFILES[profile] else (),
+            commands=(
+                *(self._commands(nodes, tasks, safety_s) if PROFILES[profile] else ()),
+                *self._deletions(tasks, safety_s, profile),
+            ),
             faults=self._faults(profile, nodes, safety_s, ttl_s),
             reader=rng.random() < 0.1,
             unfreezes=rng.random() < 0.8,
@@ -274,6 +325,9 @@ class Drawer:
             return (replace(draw_act(rng, "forever", stop_timeout_s=stop_timeout_s), leave_s=None),)
         if profile in _LEASES_END and rng.random() < 0.6:
             return (draw_act(rng, "forever", stop_timeout_s=stop_timeout_s),)
+        if profile == "undying":
+            act = draw_act(rng, rng.choice(("result", "forever", "forever")), stop_timeout_s=stop_timeout_s)
+            return (replace(act, strays_s=rng.choice((3.0, 20.0, 200.0))) if rng.random() < 0.2 else act,)
         if profile == "costs":
             return (Act("forever", leave_s=rng.choice((0.01, 0.2, None))),)
         if profile == "calm":
@@ -322,6 +376,22 @@ class Drawer:
             plans.append(CommandPlan(rng.uniform(1, safety_s), node.name, verb, True, rng.choice(tasks).id))
         return tuple(sorted(plans, key=lambda plan: plan.at))
 
+    def _deletions(self, tasks: tuple[TaskPlan, ...], safety_s: float, profile: str) -> tuple[CommandPlan, ...]:
+        """Drawn apart from all else, so that a seed means what it did without them."""
+        rng = random.Random(self.seed ^ 0xDE1E7E)
+        is_often = profile == "deletes"
+        if not PROFILES[profile] or (not is_often and rng.random() > 0.15):
+            return ()
+        plans = []
+        for _ in range(rng.choice((4, 8, 12)) if is_often else rng.choice((1, 2))):
+            task = rng.choice(tasks)
+            if task.props is not None or task.asks.is_wrong:
+                continue
+            at = task.at + rng.uniform(0.5, 0.6 * safety_s)
+            plans.append(CommandPlan(at, task.id, rng.choice(("delete", "delete", "go_delete"))))
+            plans.append(CommandPlan(at + rng.choice((0.0, 0.01, 0.5, 2.0)), task.id, "submit"))
+        return tuple(plans)
+
     def _faults(self, profile: str, nodes: tuple[NodePlan, ...], safety_s: float, ttl_s: float) -> tuple[Fault, ...]:
         rng = self.rng
         kinds = PROFILES[profile]
@@ -332,7 +402,7 @@ class Drawer:
             kind = rng.choice(kinds)
             at = rng.uniform(0.5, safety_s)
             spans = (0.8, 1.2, 1.6) if profile in (*_LEASES_END, "lag") else (0.03, 0.1, 0.3, 0.8, 1.2, 2.0)
-            for_s = rng.choice(spans) * ttl_s * (0.5 + rng.random())
+            for_s = rng.choice(spans) * ttl_s * (0.5 + rng.random()) * (REFUSED_FOR if kind == "refuse" else 1.0)
             faults.append(Fault(at, kind, rng.choice(nodes).name, min(for_s, 25.0)))
         return tuple(sorted(faults, key=lambda fault: fault.at))
 
@@ -345,7 +415,120 @@ def most_drift(ttl_s: float) -> float:
 
 def draw(seed: int, profile: str | None = None) -> Scenario:
     """profile: one of PROFILES; None: drawn too."""
-    return with_costs(Drawer(seed, profile).draw())
+    if profile is None and random.Random(seed ^ 0xDEAD).random() < POISON_LIVES:
+        profile = "poison"
+    if profile is None and random.Random(seed ^ 0x4A5).random() < RESOURCE_LIVES:
+        profile = "resources"
+    return with_resources(
+        with_reloads(with_wrong_clocks(with_poison(with_unholdable(with_costs(Drawer(seed, profile).draw())))))
+    )
+
+
+def with_resources(scenario: Scenario) -> Scenario:
+    """A life of the profile "resources" as it is. Drawn apart from the rest. In half of these lives nothing fails, each
+    run ends, and small tasks keep coming: there no task may starve, and the order of priorities can be told."""
+    if scenario.profile != "resources":
+        return scenario
+    rng = random.Random(scenario.seed ^ 0x4A5)
+    gpus = rng.choice((1, 2, 4))
+    nodes = tuple(
+        replace(plan, capacity=rng.choice((0, 0, 8)), label="", handlers=("work",), runs_on=False, has=_has(rng, gpus))
+        for plan in scenario.nodes[: rng.choice((1, 2, 3, 4))]
+    )
+    if rng.random() < 0.5:
+        tasks = [replace(task, label="", handler=None, asks=_needing(rng, nodes, task.asks)) for task in scenario.tasks]
+        faults = tuple(fault for fault in scenario.faults if fault.node in {plan.name for plan in nodes})
+        commands = tuple(plan for plan in scenario.commands if not plan.is_node or plan.to in {n.name for n in nodes})
+        return replace(scenario, nodes=nodes, tasks=tuple(tasks), faults=faults, commands=commands)
+    nodes = tuple(replace(plan, starts_at=0.0, drift=0.0, capacity=0) for plan in nodes)
+    return replace(
+        scenario, nodes=nodes, tasks=_stream(rng, nodes), faults=(), commands=(), weather=Weather(), safety_s=STREAM_S,
+        unfreezes=True, reader=False,
+    )  # fmt: skip
+
+
+def _has(rng: random.Random, gpus: int) -> Needs:
+    return make_needs({"gpus": rng.choice((gpus, gpus, 0)), "cpus": 1000 * rng.choice((2, 4, 8))}.items())
+
+
+def _needing(rng: random.Random, nodes: tuple[NodePlan, ...], asks: Asks) -> Asks:
+    """What one node at least has, in most cases."""
+    has = dict(rng.choice(nodes).has)
+    needs = {name: rng.choice((0, rng.randint(1, most), most)) for name, most in has.items()}
+    if rng.random() < 0.05:
+        needs["licence"] = 1  # nobody has that
+    return replace(asks, needs=make_needs(needs.items()), priority=rng.choice((0, 0, 0, -7, 50)))
+
+
+def _stream(rng: random.Random, nodes: tuple[NodePlan, ...]) -> tuple[TaskPlan, ...]:
+    """One or two large tasks, and small ones, more than the nodes have room for."""
+    resource = "gpus" if any(dict(plan.has).get("gpus", 0) > 1 for plan in nodes) else "cpus"
+    unit = 1 if resource == "gpus" else 1000
+    most = max(dict(plan.has).get(resource, 0) for plan in nodes)
+    units = sum(dict(plan.has).get(resource, 0) for plan in nodes) // unit
+    lasts_s = rng.choice((4.0, 8.0)) if units < 6 else 8.0
+    tasks = [
+        TaskPlan(f"large{n}", rng.uniform(10, 20), (Act(after_s=lasts_s),), asks=Asks(needs=((resource, most),)))
+        for n in range(rng.choice((1, 2)))
+    ]
+    for n in range(int(1.2 * units * STREAM_S / lasts_s)):
+        asks = Asks(needs=((resource, unit),), priority=rng.choice((0, 0, 0, 0, -1, 1)))
+        at, act = rng.uniform(0, STREAM_S), Act(after_s=lasts_s * (0.5 + rng.random()))
+        tasks.append(TaskPlan(f"s{n}", at, (act,), asks=asks))
+    return tuple(tasks)
+
+
+def with_wrong_clocks(scenario: Scenario) -> Scenario:
+    """A life of the profile "clocks" as it is. Drawn apart from the rest."""
+    if scenario.profile != "clocks":
+        return scenario
+    rng = random.Random(scenario.seed ^ 0xC10C)
+    nodes = [replace(plan, wrong_by_s=rng.choice(WRONG_BY_S)) for plan in scenario.nodes]
+    return replace(scenario, nodes=tuple(nodes))
+
+
+def with_reloads(scenario: Scenario) -> Scenario:
+    """The same life, but for some: then the code of its nodes is reloaded, and nodes are restarted. Drawn apart from
+    the rest. Those of the kind of life that is about it have many."""
+    rng = random.Random(scenario.seed ^ 0x5E10AD)
+    is_often = scenario.profile == "reload"
+    if not PROFILES[scenario.profile] or (not is_often and rng.random() >= RELOAD_LIVES):
+        return scenario
+    faults = list(scenario.faults)
+    for _ in range(rng.choice((2, 4, 8)) if is_often else rng.choice((1, 2, 4))):
+        kind = rng.choice(("reload", "reload", "reload_within", "reload_within", "bad_code", "restart"))
+        at, for_s = rng.uniform(0.5, scenario.safety_s), rng.choice((0.0, 0.3, 2.0, 10.0))
+        faults.append(Fault(at, kind, rng.choice(scenario.nodes).name, for_s))
+    return replace(scenario, faults=tuple(sorted(faults, key=lambda fault: fault.at)))
+
+
+def with_poison(scenario: Scenario) -> Scenario:
+    """A life of the profile "poison" as it is: one task or two end their node in each run, soon after its start. Drawn
+    apart from the rest. Half of these lives have one node, which nobody sees die."""
+    if scenario.profile != "poison":
+        return scenario
+    rng = random.Random(scenario.seed ^ 0x9015)
+    alone = rng.random() < 0.5
+    nodes = tuple(NodePlan(f"n{index}", rng.choice((0, 3))) for index in range(1 if alone else rng.choice((2, 3))))
+    tasks = [TaskPlan(f"g{n}", rng.uniform(0, 4), (Act(after_s=rng.uniform(0.1, 4)),)) for n in range(rng.randrange(5))]
+    for number in range(rng.choice((1, 1, 1, 2))):
+        act = Act(rng.choice(DEADLY), after_s=rng.choice((0.0, 0.3, 3.0)))
+        tasks.append(TaskPlan(f"bad{number}", rng.uniform(0, 4), (act,)))
+    return replace(scenario, ttl_s=rng.choice((3.0, 5.0)), nodes=nodes, tasks=tuple(tasks), weather=Weather())
+
+
+def with_unholdable(scenario: Scenario) -> Scenario:
+    """The same life, but for some: then a task or two of it end in what nothing holds. Drawn apart from the rest."""
+    rng = random.Random(scenario.seed ^ 0xBAD)
+    if rng.random() >= UNHOLDABLE_LIVES or not PROFILES[scenario.profile]:
+        return scenario
+    tasks = list(scenario.tasks)
+    for _ in range(rng.choice((1, 2))):
+        index = rng.randrange(len(tasks))
+        act = replace(tasks[index].acts[0], kind=rng.choice(UNHOLDABLE), answer="")
+        later = tasks[index].acts[1:] if rng.random() < 0.5 else ()
+        tasks[index] = replace(tasks[index], acts=(act, *later))
+    return replace(scenario, tasks=tuple(tasks))
 
 
 def with_costs(scenario: Scenario) -> Scenario:

@@ -6,24 +6,47 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from mpfora.batch import Batcher
-from mpfora.kv import KV, Compacted, Get, Lease, Listing, Revision, Txn, TxnResult, Unreachable
+from mpfora.store.batcher import Batcher
+from mpfora.store.kv import (
+    KV,
+    Compacted,
+    Get,
+    Lease,
+    Listing,
+    Revision,
+    Sparse,
+    Txn,
+    TxnResult,
+    Unreachable,
+    changes_nothing,
+)
 
 from .clock import Future, Host
+from .fake_etcd import Granted
 from .network import RECONNECT_S, Link
 
 CALL_S = 5.0
 
 
 class SimStore:
-    """One client process's. As mpfora.etcd.Etcd: a write is sent once, what can be repeated is asked twice."""
+    """The store of one client process. As mpfora/store/etcd/client.py: a write is sent once, a read may be sent
+    twice."""
 
     def __init__(self, host: Host, link: Link, writer: str) -> None:
         self._host, self._link, self._etcd, self._writer = host, link, link.etcd, writer
         self._batcher = Batcher(self.txn)
 
-    async def txn(self, txn: Txn) -> TxnResult:
-        return await self._call("txn", lambda: self._etcd.txn(self._writer, txn), CALL_S)  # type: ignore[no-any-return]
+    async def txn(self, txn: Txn, timeout_s: float = CALL_S) -> TxnResult:
+        return await self._call("txn", lambda: self._run(txn), timeout_s)  # type: ignore[no-any-return]
+
+    def _run(self, txn: Txn) -> TxnResult:
+        if not changes_nothing(txn):
+            self._link.check_right()
+        return self._etcd.txn(self._writer, txn)
+
+    def _grant(self, ttl_s: float) -> Granted:
+        self._link.check_right()
+        return self._etcd.grant(self._writer, ttl_s)
 
     async def submit(self, txn: Txn, subject: str) -> TxnResult:
         return await self._batcher.submit(txn, subject)
@@ -34,8 +57,11 @@ class SimStore:
     async def list(self, start: str, end: str) -> Listing:
         return await self._ask_twice("list", lambda: self._etcd.listing(start, end), CALL_S)  # type: ignore[no-any-return]
 
+    async def pages(self, start: str, end: str, sparse: Sparse | None = None) -> AsyncGenerator[Listing, None]:
+        yield await self.list(start, end)
+
     async def grant(self, ttl_s: float) -> Lease:
-        granted = await self._ask_twice("grant", lambda: self._etcd.grant(self._writer, ttl_s), CALL_S)
+        granted = await self._ask_twice("grant", lambda: self._grant(ttl_s), CALL_S)
         return Lease(granted.id, granted.ttl_s)
 
     async def keepalive(self, lease: int, timeout_s: float = CALL_S) -> float:
@@ -132,8 +158,13 @@ class Stream:
             self._connect()
 
     def _send(self, revision: Revision) -> None:
-        """Put on its way. Whatever is lost breaks the stream."""
+        """Put on its way. Whatever is lost breaks the stream, and what is too large ends it."""
         link = self._link
+        if link.etcd.most_events is not None and len(revision.events) > link.etcd.most_events:
+            self.close()
+            error = Compacted(f"revision {revision.revision} is too large to be watched")
+            link.world.after(link.delay(), self._host.enter, self._take, error, self._turn)
+            return
         if not self._host.alive:
             self.close()
             return

@@ -1,6 +1,7 @@
 """The zygote in the simulation: its process, with the real Deadman in its loop, and the supervisor's end of it.
 
-What travels between them are the frames of mpfora.wire, each a fraction of a millisecond on its way.
+What travels between them are the frames of mpfora.ipc.frames, each a fraction of a millisecond on its way. Forks take
+their time, one in each turn of the zygote, and wait for each other; what is urgent does not wait for them.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpfora import wire
-from mpfora.child.deadman import Deadman, Dump, Limits
+from mpfora.child.zygote.deadman import Deadman, Dump, Sigkill
+from mpfora.child.zygote.watch_list import Limits
 from mpfora.handlers import HandlerSettings
-from mpfora.outcome import Cause, Death, classify
-from mpfora.states import Message
+from mpfora.ipc import frames
+from mpfora.model.outcome import Cause, Death, SaidResult, classify
+from mpfora.model.run_spec import RunLimits, RunSpec
+from mpfora.model.state import Message
 from mpfora.supervisor import events as ev
-from mpfora.supervisor.commands import RunLimits
-from mpfora.supervisor.runs import RunUsage
-from mpfora.supervisor.zygote import ZygoteStartError
+from mpfora.supervisor.zygote.runs import RunUsage
+from mpfora.supervisor.zygote.startup import ZygoteStartError
 
 from .clock import Future, Host
 from .kernel import Proc
@@ -29,17 +31,21 @@ if TYPE_CHECKING:
 #: of a frame
 FRAME_S = 0.0002
 PING_EVERY_S, PING_S, CLOSE_S = 1.0, 5.0, 5.0
+#: what a dead zygote has left may take so long to die before its runs are held; and at a close that is late
+CLEANUP_S, LATE_S = 2.0, 0.1
+#: how long a will waits for the other zygotes of its node
+SIBLINGS_S = 30.0
 #: between two looks at what the runs take of memory
 SCAN_NS = 500_000_000
 
 
 class ZygoteProcess:
-    """The loop of mpfora/child/zygote.py. It is stopped and continued, and killed, as any process."""
+    """The loop of mpfora/child/zygote/loop.py. It is stopped and continued, and killed, as any process."""
 
     def __init__(
         self,
         machine: Machine,
-        to_supervisor: Callable[[wire.Frame], None],
+        to_supervisor: Callable[[frames.Frame], None],
         on_save: Callable[[Proc, str], None],
         on_dead: Callable[[], None],
     ) -> None:
@@ -52,10 +58,17 @@ class ZygoteProcess:
         #: what was sent to a child that is not forked yet: its socket is there already
         self.early: dict[int, list[Callable[[Proc], None]]] = {}
         self._reaped: dict[int, Cause | None] = {}
-        self._inbox: deque[wire.Frame] = deque()
+        self._inbox: deque[frames.Frame] = deque()
+        self._urgent: deque[frames.Frame] = deque()
+        #: until when it forks
+        self._busy_until = 0.0
+        self._newest_run = 0
+        self._early_kills: dict[int, frames.Kill] = {}
         self._eof = False
         self._leaving = False
         self.will: Any = None
+        #: the other zygotes of the node, which the will waits for
+        self.siblings: list[ZygoteProcess] = []
         self.alive, self.stopped = True, False
         self._timer_at: float | None = None
         #: when the runs' beats are looked at next, and their memory
@@ -63,8 +76,9 @@ class ZygoteProcess:
 
     # -- what reaches it ----------------------------------------------------------------------------------------------
 
-    def receive(self, frame: wire.Frame) -> None:
-        self._inbox.append(frame)
+    def receive(self, frame: frames.Frame) -> None:
+        is_urgent = isinstance(frame, frames.Deadline | frames.Kill | frames.Ping)
+        (self._urgent if is_urgent else self._inbox).append(frame)
         self._turn()
 
     def hear_eof(self) -> None:
@@ -91,14 +105,21 @@ class ZygoteProcess:
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def _turn(self, _: Proc | None = None) -> None:
-        if not self.alive or self.stopped:
+        if not self.alive or self.stopped or self._world.now < self._busy_until:
             return
         now = self._machine.boot_ns
         if self._eof and not self._leaving:
             self._leave(Cause.LOST_CLAIM, now)
         self._carry_out(now)
+        while self._urgent:
+            self._take(self._urgent.popleft(), now)
         while self._inbox:
-            self._take(self._inbox.popleft(), now)
+            frame = self._inbox.popleft()
+            self._take(frame, now)
+            if isinstance(frame, frames.Fork) and self._machine.fork_s:
+                self._busy_until = self._world.now + self._machine.fork_s
+                self._world.at(self._busy_until, self._turn)
+                break
         self._reap()
         self._look(now)
         self._carry_out(now)
@@ -120,25 +141,25 @@ class ZygoteProcess:
 
     def _next_look(self) -> int | None:
         times = [self._beats_at] if self._look_every_ns() is not None else []
-        times += [self._scan_at] if self._deadman.has_memory_limits else []
+        times += [self._scan_at] if self._deadman.watched.memory else []
         return min(times, default=None)
 
     def _look_every_ns(self) -> int | None:
-        every = [self._deadman.look_every_ns(by) for by in ("beats", "cpu")]
+        every = [self._deadman.watched.look_every_ns(by) for by in ("beats", "cpu")]
         return min((ns for ns in every if ns is not None), default=None)
 
     def _look(self, now: int) -> None:
-        """As the zygote's Watch; beats and CPU time are one and the same here."""
+        """As child/zygote/monitor.py does; beats and CPU time are one and the same here."""
         for run in self._deadman.dumping():
             self._deadman.saw_dump(run, self.procs[run].dump_size, now)
         if now >= self._beats_at and (every := self._look_every_ns()) is not None:
             self._beats_at = now + every
             for by in ("beats", "cpu"):
-                for run in self._deadman.runs_to_look_at(by):
+                for run in self._deadman.watched.runs_by(by):
                     self._deadman.saw_life(run, self.procs[run].life, now)
-        if now >= self._scan_at and self._deadman.has_memory_limits:
+        if now >= self._scan_at and self._deadman.watched.memory:
             self._scan_at = now + SCAN_NS
-            for run in self._deadman.memory_limits():
+            for run in list(self._deadman.watched.memory):
                 self._deadman.saw_memory(run, self.procs[run].memory)
 
     def _tick(self, due: float) -> None:
@@ -149,40 +170,55 @@ class ZygoteProcess:
     def _carry_out(self, now: int) -> None:
         for command in self._deadman.decide(now):
             proc = self.procs[command.run]
-            proc.dump() if isinstance(command, Dump) else proc.sigkill()
+            if isinstance(command, Dump):
+                proc.dump()
+            elif isinstance(command, Sigkill):  # a look into a run changes nothing here
+                proc.sigkill()
 
-    def _take(self, frame: wire.Frame, now: int) -> None:
+    def _take(self, frame: frames.Frame, now: int) -> None:
         match frame:
-            case wire.Fork():
+            case frames.Fork():
                 self._fork(frame, now)
-            case wire.Kill(run, cause, dump):
+            case frames.Kill(run) if run > self._newest_run:
+                self._early_kills[run] = frame
+            case frames.Kill(run, cause, dump):
                 self._deadman.ask(run, Cause(cause), dump)
-            case wire.Deadline(boot_ns):
+            case frames.Deadline(boot_ns):
                 self._deadman.set_deadline(boot_ns)
-            case wire.Will(argv):
+            case frames.Will(argv):
                 self.will = argv
-            case wire.Ping(number):
-                self._to_supervisor(wire.Pong(number))
-            case wire.Bye():
+            case frames.Ping(number):
+                self._to_supervisor(frames.Pong(number))
+            case frames.Bye():
                 self.will = None
                 self._leave(Cause.STOP_TIMEOUT, now)
 
-    def _fork(self, order: wire.Fork, now: int) -> None:
+    def _fork(self, frame: frames.Fork, now: int) -> None:
+        self._newest_run = frame.run
+        early = self._early_kills.pop(frame.run, None)
+        self._try_fork(frame, now)
+        if early is not None:
+            self._deadman.ask(frame.run, Cause(early.cause), early.dump)
+
+    def _try_fork(self, frame: frames.Fork, now: int) -> None:
         if (reason := self._deadman.why_no_fork(now)) is not None:
-            self._to_supervisor(wire.StartFailed(order.run, reason, Cause.LOST_CLAIM.value))
+            self._to_supervisor(frames.StartFailed(frame.run, reason, Cause.LOST_CLAIM.value))
             return
         if (reason := self._machine.why_no_fork()) is not None:
-            self._machine.around.start_failed(order.task)
-            self._to_supervisor(wire.StartFailed(order.run, reason))
+            self._to_supervisor(frames.StartFailed(frame.run, reason, Cause.NO_PROCESS.value))
             return
-        proc = self._machine.fork(order, self._turn, self._on_save, self.kill)
-        self.procs[order.run] = self.all[order.run] = proc
-        stall_ns = None if order.stall_timeout_s is None else int(order.stall_timeout_s * 1e9)
-        self._deadman.add(order.run, Limits(stall_ns, order.stall_by, order.memory_limit), now)
+        if frame.spec.handler == frames.SELF_TEST:
+            self._to_supervisor(frames.Exited(frame.run, 0, None))
+            return
+        proc = self._machine.fork(frame, self._turn, self._on_save, self.kill)
+        self.procs[frame.run] = self.all[frame.run] = proc
+        limits = frame.spec.limits
+        stall_ns = None if limits.stall_timeout_s is None else int(limits.stall_timeout_s * 1e9)
+        self._deadman.add(frame.run, Limits(stall_ns, limits.stall_by, limits.memory_limit), now)
         proc.start()
-        for act in self.early.pop(order.run, ()):
+        for act in self.early.pop(frame.run, ()):
             act(proc)
-        self._to_supervisor(wire.Started(order.run, order.run + 1000))
+        self._to_supervisor(frames.Started(frame.run, frame.run + 1000))
 
     def _reap(self) -> None:
         for run, proc in list(self.procs.items()):
@@ -191,7 +227,7 @@ class ZygoteProcess:
             if proc.dead:
                 del self.procs[run]
                 cause = self._reaped.pop(run)
-                exited = wire.Exited(run, proc.exit_code, proc.signal, None if cause is None else cause.value)
+                exited = frames.Exited(run, proc.exit_code, proc.signal, None if cause is None else cause.value)
                 self._to_supervisor(exited)
 
     def _leave(self, cause: Cause, now: int) -> None:
@@ -200,24 +236,42 @@ class ZygoteProcess:
 
     def _exit(self) -> None:
         self.alive = False
-        if self.will is not None:
-            self._machine.execute_will(self.will)
         self._on_dead()
+        self._execute_will(self._world.now + SIBLINGS_S)
+
+    def _execute_will(self, by: float) -> None:
+        """When nothing is left of the siblings either."""
+        if self.will is None or self._world.now > by:
+            return
+        if any(sibling.is_left for sibling in self.siblings):
+            self._machine.later(0.005, self._execute_will, by)
+        else:
+            self._machine.execute_will(self.will)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the zygote lives, or a process that it has forked."""
+        return self.alive or any(not proc.dead for proc in self.procs.values())
 
 
 class ZygoteEnd:
-    """What effects.py calls: the interface of mpfora.supervisor.zygote.Zygote."""
+    """The supervisor's end of one zygote: mpfora/supervisor/zygote/zygote.py."""
 
     def __init__(self, host: Host, machine: Machine, handlers: tuple[str, ...], put: Callable[[ev.Event], None]):
         self._host, self._machine, self._handlers, self._put = host, machine, handlers, put
         self._process: ZygoteProcess | None = None
+        self._all: list[ZygoteProcess] = []
         self._runs: dict[int, Proc | None] = {}
+        self._limits: dict[int, RunLimits] = {}
+        self._zygote_isolation: set[int] = set()
+        #: of zygotes that are dead
+        self._held: dict[int, Proc] = {}
         self._saves: dict[int, str] = {}
-        self._deadline = wire.Deadline(None)
-        self._will = wire.Will(None)
+        self._deadline = frames.Deadline(None)
+        self._will = frames.Will(None)
         self._ready: Future | None = None
         self._buried: Future | None = None
-        self._is_closing = self._is_ready = False
+        self._is_closing = self._is_ready = self._is_late = False
         self._unanswered = 0
         self._reason = ""
 
@@ -228,6 +282,7 @@ class ZygoteEnd:
             self._machine, self._send_up, self._send_save, lambda: self._tell_death(process)
         )
         self._machine.zygote_started(process)
+        self._all.append(process)
         self._is_ready, self._unanswered, self._reason = False, 0, ""
         self._ready = Future(self._host)
         import_s = self._machine.import_s()
@@ -248,38 +303,44 @@ class ZygoteEnd:
         if process.alive and self._ready is not None:
             self._ready.set_result(None)
 
-    async def close(self) -> None:
-        self._is_closing = True
+    @property
+    def is_idle(self) -> bool:
+        """It has no run, and lives."""
+        return not (self._runs or self._held) and self._process is not None and self._process.alive
+
+    def wait_for(self, others: list[ZygoteEnd]) -> None:
+        """Its will waits for the end of these."""
+        if self._process is not None:
+            self._process.siblings = [process for other in others for process in other.processes]
+
+    @property
+    def processes(self) -> list[ZygoteProcess]:
+        """The one that it has, or had."""
+        return self._all
+
+    def begin_close(self, *, late: bool) -> None:
+        self._is_closing, self._is_late = True, late
         process = self._process
         if process is None:
             return
-        self._buried = Future(self._host)
-        self._send(wire.Bye())
-        self._host.after(CLOSE_S, process.kill)
-        await self._buried
+        self._buried = self._buried or Future(self._host)
+        self._send(frames.Bye())
+        self._host.after(LATE_S if late else CLOSE_S, process.kill)
+
+    async def closed(self) -> None:
+        if self._buried is not None and not self._buried.done():
+            await self._buried
 
     # -- what effects.py asks -----------------------------------------------------------------------------------------
 
-    def fork(
-        self,
-        run: int,
-        task_id: str,
-        handler: str,
-        props_json: str,
-        fence: int,
-        attempt: int,
-        checkpoint_json: str | None,
-        limits: RunLimits,
-    ) -> None:
+    def fork(self, run: int, spec: RunSpec) -> None:
         if self._process is None or not self._process.alive:
             self._host.soon(self._not_started, run)
             return
-        self._runs[run] = None
-        order = wire.Fork(
-            run, task_id, handler, props_json, fence, attempt, checkpoint_json, 0,
-            limits.stop_timeout_s, limits.stall_timeout_s, limits.stall_by, limits.memory_limit,
-        )  # fmt: skip
-        self._send(order)
+        self._runs[run], self._limits[run] = None, spec.limits
+        if spec.handler == frames.SELF_TEST:
+            self._zygote_isolation.add(run)
+        self._send(frames.Fork(run, 0, spec))
 
     def ask_stop(self, run: int, message: Message, reason: str, within_s: float) -> None:
         self._to_child(run, lambda proc: proc.ask(message))
@@ -289,11 +350,7 @@ class ZygoteEnd:
 
     def kill(self, run: int, cause: Cause, dump: bool = True) -> None:
         if run in self._runs:
-            self._send(wire.Kill(run, cause.value, dump))
-
-    def kill_now(self) -> None:
-        if self._process is not None:
-            self._kill_process("it was killed by the supervisor")
+            self._send(frames.Kill(run, cause.value, dump))
 
     def probe(self, within_s: float) -> None:
         if self._process is not None:
@@ -304,15 +361,18 @@ class ZygoteEnd:
             self._kill_process("it gave no sign of life")
 
     def set_deadline(self, boot_ns: int | None) -> None:
-        self._deadline = wire.Deadline(boot_ns)
+        self._deadline = frames.Deadline(boot_ns)
         self._send(self._deadline)
 
     def set_will(self, will: tuple[list[str], str] | None) -> None:
-        self._will = wire.Will(will)  # type: ignore[arg-type]
+        self._will = frames.Will(will)  # type: ignore[arg-type]
         self._send(self._will)
 
     def progress(self, run: int) -> None:
         return None
+
+    def limits(self, run: int) -> RunLimits | None:
+        return self._limits.get(run)
 
     def usage(self, run: int) -> RunUsage | None:
         """As looked at just now."""
@@ -323,7 +383,7 @@ class ZygoteEnd:
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
-    def _send(self, frame: wire.Frame) -> None:
+    def _send(self, frame: frames.Frame) -> None:
         process = self._process
         if process is not None and process.alive:
             self._machine.world.after(FRAME_S, process.receive, frame)
@@ -342,7 +402,7 @@ class ZygoteEnd:
 
         self._machine.world.after(FRAME_S, arrive)
 
-    def _send_up(self, frame: wire.Frame) -> None:
+    def _send_up(self, frame: frames.Frame) -> None:
         self._machine.world.after(FRAME_S, self._host.enter, self._hear, frame)
 
     def _send_save(self, proc: Proc, checkpoint_json: str) -> None:
@@ -352,16 +412,13 @@ class ZygoteEnd:
         if run in self._runs:
             self._put(ev.ChildSaved(run, checkpoint_json))
 
-    def _hear(self, frame: wire.Frame) -> None:
+    def _hear(self, frame: frames.Frame) -> None:
         self._unanswered = 0
         match frame:
-            case wire.Started(run, pid):
-                if run in self._runs:
-                    self._put(ev.ChildStarted(run, pid))
-            case wire.Exited(run, exit_code, signal, killed_for):
+            case frames.Exited(run, exit_code, signal, killed_for):
                 cause = None if killed_for is None else Cause(killed_for)
                 self._end(run, Death(exit_code, signal, cause))
-            case wire.StartFailed(run, error, cause):
+            case frames.StartFailed(run, error, cause):
                 self._end(run, Death(killed_for=Cause(cause), note=error))
 
     def _end(self, run: int, death: Death) -> None:
@@ -369,7 +426,10 @@ class ZygoteEnd:
             return
         del self._runs[run]
         proc = self._process.all.get(run) if self._process is not None else None
-        self._put(ev.ChildExited(run, classify(proc.said if proc else None, death)))
+        said = proc.said if proc else None
+        if run in self._zygote_isolation and death.exit_code == 0:
+            said = SaidResult(None)
+        self._put(ev.ChildExited(run, classify(said, death)))
 
     def _not_started(self, run: int) -> None:
         death = Death(killed_for=Cause.ZYGOTE_LOST, note="there is no zygote")
@@ -384,7 +444,7 @@ class ZygoteEnd:
             self._kill_process(f"it did not answer for {PING_S:g} s")
             return
         self._unanswered += 1
-        self._send(wire.Ping(self._unanswered))
+        self._send(frames.Ping(self._unanswered))
         self._host.after(PING_EVERY_S, self._ping, process)
 
     def _kill_process(self, reason: str) -> None:
@@ -394,22 +454,40 @@ class ZygoteEnd:
 
     def _tell_death(self, process: ZygoteProcess) -> None:
         # after the frames that it sent before
-        self._machine.world.after(2 * FRAME_S, self._host.enter, self._bury, process)
+        began = self._machine.world.now
+        self._machine.world.after(2 * FRAME_S, self._host.enter, self._bury, process, began)
 
-    def _bury(self, process: ZygoteProcess) -> None:
-        """As the reaper: look again and again until nothing is left of it."""
-        if any(not proc.dead for proc in process.procs.values()):
-            self._host.after(0.005, self._bury, process)
+    def _bury(self, process: ZygoteProcess, began: float) -> None:
+        """As supervisor/zygote/cleanup.py does: look again and again until nothing is left of the zygote. A run ends
+        when nothing of it is left. A process that does not die holds its own run; the others end with the zygote."""
+        held = {run: proc for run, proc in process.procs.items() if not proc.dead}
+        for run in self._cleared(held):
+            self._end(run, Death(killed_for=Cause.ZYGOTE_LOST, note=self._reason))
+        if held and self._machine.world.now < began + (LATE_S if self._is_late else CLEANUP_S):
+            self._host.after(0.005, self._bury, process, began)
             return
+        for run, proc in held.items():
+            if self._runs.pop(run, proc) is None:
+                self._held[run] = proc
+                self._host.after(0.005, self._look_at_held, run)
         if not self._is_ready and self._ready is not None and not self._ready.done():
             self._ready.set_result(self._reason or "it died")
-        for run in list(self._runs):
-            self._end(run, Death(killed_for=Cause.ZYGOTE_LOST, note=self._reason))
         self._process = None
-        if self._buried is not None:
+        if self._buried is not None and not self._buried.done():
             self._buried.set_result(None)
         if self._is_ready and not self._is_closing:
             self._put(ev.ZygoteLost(self._reason or "it was killed"))
+
+    def _cleared(self, held: dict[int, Proc]) -> list[int]:
+        return [run for run in self._runs if run not in held]
+
+    def _look_at_held(self, run: int) -> None:
+        proc = self._held[run]
+        if not proc.dead:
+            self._host.after(0.05, self._look_at_held, run)
+            return
+        del self._held[run]
+        self._put(ev.ChildExited(run, classify(proc.said, Death(killed_for=Cause.ZYGOTE_LOST))))
 
 
 def draw_import_s(rng: random.Random) -> float:

@@ -1,0 +1,1 @@
+"""The zygote: imports the handlers once, then forks, watches, kills and reaps. One thread."""

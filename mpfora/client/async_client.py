@@ -1,0 +1,27 @@
+"""AsyncClient: what a program does with tasks and nodes from outside, on asyncio."""
+
+from __future__ import annotations
+
+from mpfora.client.command_calls import CommandCalls
+from mpfora.client.event_calls import EventCalls
+from mpfora.client.group_calls import GroupCalls
+from mpfora.client.look_calls import LookCalls
+from mpfora.client.read_calls import ReadCalls
+from mpfora.client.removal_calls import RemovalCalls
+from mpfora.client.retry_calls import RetryCalls
+from mpfora.client.schedule_calls import ScheduleCalls
+from mpfora.client.wait_calls import WaitCalls
+
+
+class AsyncClient(
+    GroupCalls, RetryCalls, RemovalCalls, ReadCalls, LookCalls, EventCalls, WaitCalls, CommandCalls, ScheduleCalls
+):
+    """Use it in one event loop, best as `async with AsyncClient(...) as client`; it connects at its first call.
+
+    endpoints   "host:port", several with commas, a list of them, or EtcdSettings (TLS, user and password)
+    namespace   nodes and tasks see those of their own namespace only
+
+    Every method raises EtcdUnreachable when etcd does not answer in time, EtcdRefused when it will not do it, BadValue
+    for an argument that cannot be meant, ClientClosed after `close` and for calls that it ends, and the errors named
+    with it: all are MpforaError. Time-outs are in seconds, or texts like "10m".
+    """

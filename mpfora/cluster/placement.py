@@ -1,0 +1,109 @@
+"""Which node is to claim a task that waits: the least loaded that can take it. Pure.
+
+Each node is assigned no more than a window of tasks that it has not claimed yet; the others wait, oldest first, and
+follow as it claims. So an event costs the same however many tasks wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+
+from mpfora.cluster.eligible_nodes import EligibleNodes
+from mpfora.cluster.kinds import Kind
+from mpfora.cluster.mirror import Mirror
+from mpfora.cluster.node_queue import NodeQueues
+from mpfora.cluster.task_places import TaskPlaces
+from mpfora.cluster.task_view import TaskView
+from mpfora.cluster.waiting import Order
+
+#: how many tasks may be assigned and not claimed yet: in all, and of one node at least and at most. A change of members
+#: assigns so many anew, and so many claims may cross then
+WINDOWS, LEAST_WINDOW, MOST_WINDOW = 2400, 60, 480
+
+
+class Placement:
+    """Takes tasks from the queue and assigns them. Called by Assignments."""
+
+    def __init__(self, mirror: Mirror, places: TaskPlaces, nodes: EligibleNodes, queues: NodeQueues) -> None:
+        self._mirror, self._places, self._nodes, self._queues = mirror, places, nodes, queues
+
+    def window(self) -> int:
+        """How many tasks a node may be assigned that it has not claimed yet."""
+        return min(MOST_WINDOW, max(LEAST_WINDOW, WINDOWS // max(1, len(self._mirror.members))))
+
+    def hand_over(self, task: TaskView, kind: Kind) -> bool:
+        """Assign a task that stands nowhere to the node that its last owner gave it to. Whether that can take it."""
+        member = self._mirror.members.get(task.handed_to or "")
+        if member is None or not self._nodes.can_take(member, task) or self._places.loads.room_for(member, kind) <= 0:
+            return False
+        self._places.assign(task.id, member.name, kind)
+        return True
+
+    def assign(self, *, everywhere: bool) -> dict[str, None]:
+        """Give waiting tasks to the least loaded nodes that can take them; returns which. Those that found nobody
+        before are looked at again only when a node has got room, or everywhere."""
+        places = self._places
+        kinds = self._kinds_to_assign(everywhere)
+        places.eased, places.fresh = {}, {}
+        assigned: dict[str, None] = {}
+        for order, kind in self._candidates(kinds):
+            name = self._next_node(kind)
+            if name is None:
+                places.waiting.add(order[1], order[0], kind)
+            else:
+                places.assign(order[1], name, kind)
+                assigned[order[1]] = None
+        return assigned
+
+    def _kinds_to_assign(self, everywhere: bool) -> list[Kind]:
+        places, loads = self._places, self._places.loads
+        if not everywhere:
+            members, window = self._mirror.members, self.window()
+            eased = [members[name] for name in places.eased if name in members]
+            eased = [member for member in eased if loads.of(member.name).assigned < window]
+            everywhere = any(loads.free(member) > 0 for member in eased)
+            if eased and not everywhere:
+                return [kind for kind in places.waiting.kinds() if kind.rests or kind in places.fresh]
+        return list(places.waiting.kinds() if everywhere else places.fresh)
+
+    def _candidates(self, kinds: Iterable[Kind]) -> list[tuple[Order, Kind]]:
+        """Take from the queues what may find a node now, oldest first whatever its kind. Where some are known to cost
+        much they are given away first, so that the others make up for it."""
+        waiting = self._places.waiting
+        rooms = {kind: room for kind in kinds if kind in waiting and (room := self._room(kind)) > 0}
+        heads = [(waiting.first(kind), kind) for kind in rooms]
+        heap = [(order, kind) for order, kind in heads if order is not None]
+        heapq.heapify(heap)
+        taken: list[tuple[Order, Kind]] = []
+        while heap:
+            _, kind = heap[0]
+            taken.append((waiting.pop(kind), kind))
+            rooms[kind] -= 1
+            following = waiting.first(kind) if rooms[kind] > 0 else None
+            if following is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (following, kind))
+        prices = self._mirror.prices
+        if prices.known and prices.costs:
+            tasks = self._mirror.tasks
+            taken.sort(key=lambda one: (-tasks[one[0][1]].wants.priority, -(prices.points(one[0][1]) or 0)))
+        return taken
+
+    def _room(self, kind: Kind) -> float:
+        """How many tasks of a kind the nodes may be assigned now, at most."""
+        if self._next_node(kind) is None:
+            return 0
+        window, loads = self.window(), self._places.loads
+        rooms = (
+            min(window - loads.of(member.name).assigned, loads.room_for(member, kind))
+            for member in self._nodes.of_kind(kind)
+        )
+        return sum(room for room in rooms if room > 0)
+
+    def _next_node(self, kind: Kind) -> str | None:
+        """The least loaded node. While it is assigned a whole window others do not get ahead of it: so shares stay
+        even, and if it is late it becomes a suspect."""
+        name = self._queues.first(kind)
+        return None if name is None or self._places.loads.of(name).assigned >= self.window() else name

@@ -1,0 +1,1 @@
+"""What Linux offers and Python has no name for: system calls, /proc."""

@@ -1,0 +1,1 @@
+"""The nouns: tasks, states, outcomes, units. Pure: no I/O, no clock, standard library only."""

@@ -1,0 +1,1 @@
+"""How a node agrees with the others: the Coordinator interface, over any transactional store."""

@@ -1,0 +1,156 @@
+"""Reservations: a node keeps what comes free for a task that has waited for long, so that smaller ones do not take it
+again and again. Pure.
+
+A task waits for resources where no node has all that it needs free at once. After WAIT_S the node that lacks the least
+says in its record for which task it keeps what comes free. All nodes read that in one order, so they assign alike: to
+other tasks goes only what is left beside it. A node has one reservation, and a task has one; the first in the order of
+claims comes first. A reservation ends with the wait. It also ends after as long as the task had waited before: then
+others get what is free, for as long again, or another node takes its turn. So no task keeps others out for ever where
+runs do not end, and the next reservation is longer: where runs end, one of them is long enough.
+
+A node with --preempt reserves sooner where runs of less urgent tasks can make room, and asks these to leave. It does so
+for one task after the other, so the pace is bounded.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.kinds import Kind, kind_needs, kind_of_task
+from mpfora.cluster.mirror import Mirror
+from mpfora.model.task import Member
+from mpfora.supervisor import actions as do
+from mpfora.supervisor.node.status import NodeStatus
+from mpfora.supervisor.tasks.preemption import Preemption
+
+#: how long a task waits before the first node reserves, and each next node after it
+WAIT_S = 30.0
+#: the same where less urgent runs make room; and from one such reservation of a node to the next
+URGENT_WAIT_S, PREEMPT_EVERY_S = 2.0, 5.0
+#: the shortest reservation
+LEAST_S = 60.0
+#: between two looks at what waits
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """task_id: for which task;  began_s, until_s: boot times."""
+
+    task_id: str
+    began_s: float
+    until_s: float
+
+
+class Reservations:
+    """status: of this node, whose record it changes.  present: its reservation; None: it has none.
+    preemption: says which runs make room; None: none are asked to."""
+
+    def __init__(
+        self, status: NodeStatus, mirror: Mirror, assignments: Assignments, preemption: Preemption | None = None
+    ) -> None:
+        self._node, self._status, self._preemption = status.settings.name, status, preemption
+        self._mirror, self._assignments = mirror, assignments
+        self.present: Reservation | None = None
+        self._look_s = self._preempt_s = 0.0
+        #: the tasks that are to leave for the reservation that has just begun
+        self._leaving: list[str] = []
+        #: tasks that wait for resources, by id: since when this node has seen that
+        self._since: dict[str, float] = {}
+        #: those for which this node has reserved in vain: until when it lets others have what is free
+        self._rests: dict[str, float] = {}
+
+    def decide(self, now_s: float, *, may_publish: bool, may_claim: bool) -> list[do.Action]:
+        """Begin or end a reservation, and publish a record that says so. may_claim: the node takes tasks."""
+        before = self.present
+        if not ((self._status.settings.has or self._preemption) and may_publish):
+            return []
+        if not may_claim:
+            self.present = None
+        elif now_s >= self._look_s:
+            self._look_s = now_s + LOOK_S
+            self._look(now_s)
+        if self.present == before:
+            return []
+        self._status.reserves = "" if self.present is None else self.present.task_id
+        return [do.Publish(self._status.member()), *self._make_room()]
+
+    def _make_room(self) -> list[do.Action]:
+        leaving, self._leaving = self._leaving, []
+        if self._preemption is None or self.present is None:
+            return []
+        urgent = self.present.task_id
+        self._preemption.stop(leaving, urgent)
+        return [do.Say("info", f"asked to save and leave: {urgent} is more urgent", task_id) for task_id in leaving]
+
+    def wake_at(self) -> float | None:
+        """When there is something to decide by time alone."""
+        me = self._mirror.members.get(self._node)
+        looks = me is not None and bool(me.has or self._preemption)
+        is_concerned = self.present is not None or (looks and any(self._assignments.waiting()))
+        return self._look_s if is_concerned else None
+
+    def _look(self, now_s: float) -> None:
+        if self.present is not None:
+            self._end(self.present, now_s)
+        starved = self._assignments.scarcity.starved(also_slots=self._preemption is not None)
+        waiting = {task_id for (_, task_id), _ in starved}
+        kept = {task_id: since for task_id, since in self._since.items() if task_id in waiting}
+        self._since = dict.fromkeys(waiting, now_s) | kept
+        self._rests = {task_id: until for task_id, until in self._rests.items() if task_id in waiting}
+        reserving = {m.name: m.reserves for m in self._mirror.members.values() if m.reserves and m.name != self._node}
+        for (_, task_id), kind in starved:
+            if task_id in reserving.values() or (self.present is not None and self.present.task_id == task_id):
+                continue
+            order = self._order(task_id, kind, reserving)
+            if order:
+                reserving[order[0]] = task_id
+            if self._node in order and (self.present is None or self._preemption is not None):
+                self._begin(task_id, kind, order.index(self._node), now_s)
+
+    def _order(self, task_id: str, kind: Kind, reserving: dict[str, str]) -> list[str]:
+        """The nodes that may reserve for a task, in the order of their turns: who lacks the least comes first."""
+        nodes = [member for member in self._assignments.nodes.of_kind(kind) if member.name not in reserving]
+        keys = {member.name: (self._lack(member, kind), _place(task_id, member.name)) for member in nodes}
+        return sorted(keys, key=lambda name: keys[name])
+
+    def _lack(self, member: Member, kind: Kind) -> int:
+        """In thousandths of what the task needs."""
+        room = self._assignments.loads.room(member)
+        lacks = [1000 * max(0, n - room.free.get(name, 0)) // n for name, n in kind_needs(member, kind)]
+        return max(lacks, default=0) + (1000 if room.slots < 1 else 0)
+
+    def _begin(self, task_id: str, kind: Kind, place: int, now_s: float) -> None:
+        waited_s, me = now_s - self._since[task_id], self._mirror.members[self._node]
+        if now_s < self._rests.get(task_id, now_s):
+            return
+        if waited_s >= URGENT_WAIT_S * (1 + place) and self._preempts(task_id, me, kind, now_s):
+            self._preempt_s = now_s + PREEMPT_EVERY_S
+        elif self.present is not None or waited_s < WAIT_S * (1 + place) or not kind_needs(me, kind):
+            return
+        self.present = Reservation(task_id, now_s, now_s + max(LEAST_S, waited_s))
+
+    def _preempts(self, task_id: str, me: Member, kind: Kind, now_s: float) -> bool:
+        """Whether less urgent runs of this node make room for the task, beside what is kept for a more urgent one."""
+        if self._preemption is None or now_s < self._preempt_s:
+            return False
+        room = self._assignments.loads.room(me)
+        kept = self._mirror.tasks.get(self.present.task_id) if self.present is not None else None
+        if kept is not None and kept.wants.priority >= self._mirror.tasks[task_id].wants.priority:
+            room = room.less(kind_needs(me, kind_of_task(kept)))
+        leaving = self._preemption.choose(task_id, kind_needs(me, kind), room, now_s)
+        self._leaving = leaving or []
+        return leaving is not None
+
+    def _end(self, present: Reservation, now_s: float) -> None:
+        if not self._assignments.scarcity.is_waiting(present.task_id):
+            self.present = None
+        elif now_s >= present.until_s:
+            self.present = None
+            self._rests[present.task_id] = now_s + (present.until_s - present.began_s)
+
+
+def _place(task_id: str, node: str) -> tuple[int, str]:
+    return zlib.crc32(f"{task_id}\0{node}".encode()), node

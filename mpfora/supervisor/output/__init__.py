@@ -1,0 +1,1 @@
+"""What tasks print: drained by a thread, kept in files within bounds, and read from there."""

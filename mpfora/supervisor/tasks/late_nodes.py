@@ -1,0 +1,77 @@
+"""Nodes that are late: they have not claimed what is assigned to them, and others may claim it, one after the other.
+Pure.
+
+Late is counted from the last claim that a node has made: while it claims it is busy, and misses nothing. A node whose
+own claims take long accuses nobody: it cannot tell who is late.
+"""
+
+from __future__ import annotations
+
+from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.mirror import Mirror
+from mpfora.cluster.task_view import Touched
+from mpfora.supervisor.tasks.pending_claims import PendingClaims
+
+#: how long an assignee has, and each next node after it
+LATE_S = 1.0
+
+
+class LateNodes:
+    """node: this one.  in_flight: its claims under way."""
+
+    def __init__(self, node: str, mirror: Mirror, assignments: Assignments, in_flight: PendingClaims) -> None:
+        self._node, self._mirror, self._assignments, self._in_flight = node, mirror, assignments, in_flight
+        #: when each node was last seen to claim
+        self._claimed_at: dict[str, float] = {}
+        #: tasks of other assignees: since when they wait. This node's place among those that may claim them is looked
+        #: up only when the assignee has had its time
+        self._late: dict[str, float] = {}
+        #: nodes that were called late and were not, since the claim was lost to them: until when they are not called so
+        #: again. The news was late
+        self._cleared: dict[str, float] = {}
+
+    def note_claims(self, touched: Touched, now_s: float) -> None:
+        """Nodes that have claimed something, and those that are gone."""
+        for put in touched.owners:
+            self._claimed_at[put.node] = now_s
+        for node in touched.gone_members:
+            self._claimed_at.pop(node, None)
+
+    def look_anew(self) -> None:
+        """The mirror is new."""
+        self._late.clear()
+
+    def wait(self, task_id: str, since_s: float) -> float:
+        """A task of another assignee waits since then. Returns when it is to be looked at."""
+        self._late[task_id] = since_s
+        return since_s + LATE_S
+
+    def forget(self, task_id: str) -> None:
+        self._late.pop(task_id, None)
+
+    def clear(self, node: str, now_s: float) -> None:
+        """A claim of what this node was said to have missed was lost."""
+        others = {node: until for node, until in self._cleared.items() if now_s < until}
+        self._cleared = {**others, node: now_s + LATE_S}
+
+    def may_claim_at(self, task_id: str, now_s: float) -> float | None:
+        """When this node may claim a task whose time has come: now, later since others come before it, or (None) not
+        at all."""
+        since, task = self._late.get(task_id), self._mirror.tasks.get(task_id)
+        if since is None or task is None or task.owner is not None:
+            return now_s
+        since = max(since, self._claimed_at.get(self._assignments.assignee.get(task_id, ""), since))
+        rank = self._assignments.rank(task, self._node)
+        return None if rank is None else max(now_s, since + LATE_S * (1 + rank))
+
+    def missed(self, task_id: str) -> str | None:
+        """Who has missed the task; None: it is this node's own."""
+        assignee = self._assignments.assignee.get(task_id)
+        return assignee if assignee != self._node else None
+
+    def may_accuse(self, node: str, now_s: float) -> bool:
+        """Whether a claim may say now that this node has missed its task."""
+        oldest_s = self._in_flight.oldest_s()
+        is_late_itself = oldest_s is not None and now_s >= oldest_s + LATE_S
+        is_cleared = now_s < self._cleared.get(node, now_s)
+        return not (is_late_itself or is_cleared or self._in_flight.accuse(node))

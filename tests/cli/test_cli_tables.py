@@ -1,0 +1,138 @@
+"""How tables and single tasks look: on terminals of any width, in a pipe, and in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from mpfora.cli import printing, render
+from mpfora.cli.table import Table
+from mpfora.client import NodeInfo, TaskInfo
+from mpfora.client.rows import task_rows
+from mpfora.client.snapshot import Snapshot, TaskKeys
+from mpfora.model.printable import printable_line
+from mpfora.model.state import TaskError
+from mpfora.store.keys import Layout
+
+NOW = 1_800_000_000.0
+HANDLERS = tuple(f"handler-{n}" for n in range(12))
+
+
+def node(**fields: Any) -> NodeInfo:
+    values = {
+        "name": "n1", "host": "machine-17.example.org", "pid": 4711, "tasks": 3, "capacity": 2, "frozen": False,
+        "draining": False, "labels": {"gpu": "yes", "zone": "europe"}, "started": "2026-11-28T12:33:45.089369Z",
+        "handlers": HANDLERS, "active": 1, "share": 3, "cgroups": ("kill",),
+    }  # fmt: skip
+    return NodeInfo(**(values | fields))
+
+
+def task(number: int, **fields: Any) -> TaskInfo:
+    values = {
+        "id": f"task-{number}", "state": "runnable", "node": "n1", "handler": "train", "progress": 0.5, "attempt": 1,
+        "started": NOW - 90, "note": "a note of some length " * 5,
+    }  # fmt: skip
+    return TaskInfo(**(values | fields))
+
+
+def on_terminal(width: int, show: Callable[[], None]) -> list[str]:
+    lines: list[str] = []
+    with (
+        mock.patch.object(printing, "is_terminal", return_value=True),
+        mock.patch.object(printing, "width", return_value=width),
+        mock.patch.object(printing, "say_texts", lambda texts: lines.extend(text.plain for text in texts)),
+    ):
+        show()
+    return lines
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_nodes_fit_every_usual_terminal(width: int) -> None:
+    nodes = [node(), node(name="n2", why="frozen,draining", balancer="cost", cost=3.25, cost_share=2.0)]
+    lines = on_terminal(width, lambda: render.print_nodes(nodes))
+    assert max(map(cell_len, lines)) <= width
+    assert lines[0].split()[:4] == ["NAME", "STATUS", "TASKS", "ACTIVE"]
+    assert {len(re.match(r"\S+\s+", line)[0]) for line in lines} == {6}  # type: ignore[index]
+
+
+def test_on_a_narrow_terminal_lesser_columns_make_room_for_the_last() -> None:
+    table = Table(("ID", "A", "B", "DETAIL"), [("x", "a" * 20, "b" * 20, "d" * 60)], lesser=("B", "A"))
+    assert on_terminal(120, table.show)[1] == f"x   {'a' * 20}  {'b' * 20}  {'d' * 60}"
+    assert on_terminal(80, table.show)[1] == f"x   {'a' * 20}  {'b' * 20}  {'d' * 31}…"
+    assert on_terminal(60, table.show)[1] == f"x   {'a' * 20}  {'d' * 33}…"
+    assert on_terminal(40, table.show)[1] == f"x   {'d' * 35}…"
+
+
+def test_in_a_pipe_nothing_is_left_out_and_nothing_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    Table(("ID", "A", "DETAIL"), [("x", "", "d" * 300)], lesser=("A",)).show()
+    assert shown(capsys) == ["ID  A  DETAIL", f"x   -  {'d' * 300}"]
+
+
+CELLS = st.text(st.characters(codec="utf-8"), max_size=30)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=4), st.integers(1, 120))
+def test_whatever_the_cells_are_columns_begin_one_below_the_other(rows: list[tuple[str, ...]], width: int) -> None:
+    table = Table(("ID", "A", "B", "LAST"), rows, lesser=("A", "B"))
+    lines = on_terminal(width, table.show)
+    assert len(lines) == len(rows) + 1
+    widest = max(cell_len(line) for line in lines)
+    first = max([2, *(cell_len(printable_line(row[0])) for row in rows)]) if rows else 2
+    assert widest <= max(width, first + 2 + 12)
+
+
+def test_how_long_a_task_runs_or_how_long_ago_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch("time.time", return_value=NOW):
+        render.print_tasks(
+            [
+                task(1),
+                task(2, state="completed", ended=NOW - 30, note=None),
+                task(3, state="sleeping", ended=NOW - 3600, until=NOW + 7200.5, note=None),
+                task(4, state="pending", started=None, attempt=0),
+            ]
+        )
+    header, *rows = shown(capsys)
+    at = header.index("SINCE")
+    assert [row[at:].split()[0] for row in rows] == ["1m30s", "30s", "1h00m", "-"]
+    assert rows[2].endswith("until 2027-01-15T10:00:00Z")
+
+
+def test_one_task_has_times_to_the_second_and_how_far_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    errors = (TaskError(NOW - 60.3, "ValueError: no", "raised"),)
+    with mock.patch("time.time", return_value=NOW):
+        render.print_task(task(1, state="sleeping", until=NOW + 65.25, kept_until=NOW, errors=errors, attempt=0))
+    lines = dict(line.split(":", 1) for line in shown(capsys))
+    assert lines["started"] == "    2027-01-15T07:58:30Z (1m30s ago)"
+    assert lines["until"] == "      2027-01-15T08:01:05Z (in 1m05s)"
+    assert lines["kept until"] == " 2027-01-15T08:00:00Z (0s ago)"
+    assert lines["error"] == "      2027-01-15T07:58:59Z (raised) ValueError: no"
+    assert lines["progress"] == "   50%"
+    assert "attempt" not in lines, "it had no run"
+
+
+def test_an_unreadable_state_names_its_key_and_not_what_else_keeps_the_task() -> None:
+    snapshot = Snapshot(Layout("prod/blue"), tasks={"t1": TaskKeys(exists=True, state=b"{nonsense")})
+    (row,) = task_rows(snapshot, {}, now=NOW)
+    assert row.reason == (
+        "its state cannot be read: state is not JSON (Expecting property name enclosed in double quotes: line 1 column"
+        " 2 (char 1)): '{nonsense'; mend what stands at /prod/blue/state/t1 in etcd,"
+        " or delete the task (mpfora delete t1)"
+    )
+
+
+def test_a_node_whose_time_is_in_go_s_form_keeps_it(capsys: pytest.CaptureFixture[str]) -> None:
+    go_s = "2026-11-28 12:33:45.089369 +0000 UTC m=+0.01"
+    render.print_node(node(started=go_s))
+    assert f"started:    {go_s}" in shown(capsys)
