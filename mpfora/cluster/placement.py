@@ -44,17 +44,10 @@ class Placement:
         """Give waiting tasks to the least loaded nodes that can take them; returns which. Those that found nobody
         before are looked at again only when a node has got room, or everywhere."""
         places = self._places
-        kinds = self._kinds_to_assign(everywhere)
+        kinds = [kind for kind in self._kinds_to_assign(everywhere) if kind in places.waiting]
         places.eased, places.fresh = {}, {}
-        assigned: dict[str, None] = {}
-        for order, kind in self._candidates(kinds):
-            name = self._next_node(kind)
-            if name is None:
-                places.waiting.add(order[1], order[0], kind)
-            else:
-                places.assign(order[1], name, kind)
-                assigned[order[1]] = None
-        return assigned
+        prices = self._mirror.prices
+        return self._by_cost(kinds) if prices.known and prices.costs else self._by_age(kinds)
 
     def _kinds_to_assign(self, everywhere: bool) -> list[Kind]:
         places, loads = self._places, self._places.loads
@@ -67,29 +60,64 @@ class Placement:
                 return [kind for kind in places.waiting.kinds() if kind.rests or kind in places.fresh]
         return list(places.waiting.kinds() if everywhere else places.fresh)
 
-    def _candidates(self, kinds: Iterable[Kind]) -> list[tuple[Order, Kind]]:
-        """Take from the queues what may find a node now, oldest first whatever its kind. Where some are known to cost
-        much they are given away first, so that the others make up for it."""
-        waiting = self._places.waiting
-        rooms = {kind: room for kind in kinds if kind in waiting and (room := self._room(kind)) > 0}
-        heads = [(waiting.first(kind), kind) for kind in rooms]
-        heap = [(order, kind) for order, kind in heads if order is not None]
-        heapq.heapify(heap)
-        taken: list[tuple[Order, Kind]] = []
-        while heap:
-            _, kind = heap[0]
+    def _by_age(self, kinds: Iterable[Kind]) -> dict[str, None]:
+        """Give tasks away one by one, oldest first whatever their kind, until no node has room for any."""
+        waiting, assigned = self._places.waiting, dict[str, None]()
+        heads = [(order, kind) for kind in kinds if (order := waiting.first(kind)) is not None]
+        heapq.heapify(heads)
+        while heads:
+            order, kind = heads[0]
+            name = self._next_node(kind)
+            following = None
+            if name is not None:
+                waiting.pop(kind)
+                self._places.assign(order[1], name, kind)
+                assigned[order[1]] = None
+                following = waiting.first(kind)
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, (following, kind))
+        return assigned
+
+    def _by_cost(self, kinds: Iterable[Kind]) -> dict[str, None]:
+        """Give those that are known to cost much away first, so that the others make up for it. Which of them may go
+        is a question of age."""
+        places, assigned = self._places, dict[str, None]()
+        for order, kind in self._costly_first(self._oldest(kinds)):
+            name = self._next_node(kind)
+            if name is None:
+                places.waiting.add(order[1], order[0], kind)
+            else:
+                places.assign(order[1], name, kind)
+                assigned[order[1]] = None
+        return assigned
+
+    def _oldest(self, kinds: Iterable[Kind]) -> list[tuple[Order, Kind]]:
+        """Take from the queues as many as the nodes have room for, oldest first whatever their kind."""
+        waiting, taken = self._places.waiting, list[tuple[Order, Kind]]()
+        rooms = {kind: room for kind in kinds if (room := self._room(kind)) > 0}
+        heads = [(order, kind) for kind in rooms if (order := waiting.first(kind)) is not None]
+        heapq.heapify(heads)
+        while heads:
+            _, kind = heads[0]
             taken.append((waiting.pop(kind), kind))
             rooms[kind] -= 1
             following = waiting.first(kind) if rooms[kind] > 0 else None
             if following is None:
-                heapq.heappop(heap)
+                heapq.heappop(heads)
             else:
-                heapq.heapreplace(heap, (following, kind))
-        prices = self._mirror.prices
-        if prices.known and prices.costs:
-            tasks = self._mirror.tasks
-            taken.sort(key=lambda one: (-tasks[one[0][1]].wants.priority, -(prices.points(one[0][1]) or 0)))
+                heapq.heapreplace(heads, (following, kind))
         return taken
+
+    def _costly_first(self, taken: list[tuple[Order, Kind]]) -> list[tuple[Order, Kind]]:
+        tasks, prices = self._mirror.tasks, self._mirror.prices
+
+        def rank(one: tuple[Order, Kind]) -> tuple[float, float]:
+            (_, task_id), _ = one
+            return -tasks[task_id].wants.priority, -(prices.points(task_id) or 0)
+
+        return sorted(taken, key=rank)
 
     def _room(self, kind: Kind) -> float:
         """How many tasks of a kind the nodes may be assigned now, at most."""

@@ -145,10 +145,10 @@ class Node:
             fresh = [t for t, n in self.books.assignee.items() if n == name and before.get(t) != name]
             if any(not self.mirror.tasks[t].resting for t in fresh):
                 assert loads.free(member) >= 0
-        waiting = list(self.books.waiting())
-        assert sorted([*waiting, *self.books.assignee]) == sorted(
+        asleep = [t for t, task in self.mirror.tasks.items() if task.owner is None and t in self.books.sleeping]
+        assert sorted([*self.books.waiting(), *self.books.assignee, *asleep]) == sorted(
             task_id for task_id, task in self.mirror.tasks.items() if task.owner is None
-        ), "each unowned task has a designee or waits, and once"
+        ), "each unowned task has an assignee, waits or sleeps, and once"
         for name, load in loads.by_node.items():
             owned = [task for task in self.mirror.tasks.values() if task.owner is not None and task.owner.node == name]
             assert load.owned == len(owned)
