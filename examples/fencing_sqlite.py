@@ -19,7 +19,6 @@ from contextlib import closing
 from pathlib import Path
 
 from mpfora import Client, Context, Message, Task
-from mpfora.embedded import acquire
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS primes
@@ -77,7 +76,7 @@ def is_prime(number: int) -> bool:
 
 
 def main(database: str, below: str) -> None:
-    with acquire() as etcd, Client(etcd.endpoint) as client:
+    with Client() as client:
         task_id = f"fenced-{secrets.token_hex(3)}"
         props = {"database": str(Path(database).resolve()), "below": int(below)}
         client.submit(task_id, props, handler="fencing_sqlite:count")

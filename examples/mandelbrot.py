@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mpfora import Client, Context, Message, Task
 from mpfora.client import NewTask
-from mpfora.embedded import acquire
 
 ROUNDS = 255
 TILES = 12
@@ -49,7 +48,7 @@ def main(size: int, path: str) -> None:
         NewTask(f"{name}-{n}", {"size": size, "first": edges[n], "last": edges[n + 1]}, "mandelbrot:tile")
         for n in range(TILES)
     ]
-    with acquire() as etcd, Client(etcd.endpoint) as client:
+    with Client() as client:
         client.submit_many(tasks)
         print(f"submitted {TILES} tiles; see them with: mpfora tasks")
         tiles = client.wait([task.id for task in tasks])

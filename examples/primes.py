@@ -14,7 +14,6 @@ import sys
 import time
 
 from mpfora import Client, Context, Message, Task
-from mpfora.embedded import acquire
 
 PARTS = 8
 SAVE_EVERY_S = 5.0
@@ -42,7 +41,7 @@ def count(task: Task, ctx: Context) -> Message | dict[str, int]:
 
 def main(below: int) -> None:
     edges = [below * part // PARTS for part in range(PARTS + 1)]
-    with acquire() as etcd, Client(etcd.endpoint) as client:
+    with Client() as client:
         name = f"primes-{secrets.token_hex(3)}"
         ids = [f"{name}-{part}" for part in range(PARTS)]
         for part, task_id in enumerate(ids):

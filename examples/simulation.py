@@ -18,7 +18,6 @@ from typing import Any
 
 import mpfora
 from mpfora import Client, Context, Message, Task
-from mpfora.embedded import acquire
 
 SAVE_EVERY_S = 2.0
 STEPS_PER_YEAR = 500
@@ -78,7 +77,7 @@ def planets(task: Task, ctx: Context) -> Message | dict[str, float]:
 
 def main(years: int) -> None:
     task_id = f"planets-{secrets.token_hex(3)}"
-    with acquire() as etcd, Client(etcd.endpoint) as client:
+    with Client() as client:
         client.submit(task_id, {"years": years}, handler="simulation:planets")
         print(f"submitted {task_id}; see how far it is with: mpfora task {task_id}")
         done = client.wait(task_id)

@@ -20,7 +20,6 @@ import threading
 from pathlib import Path
 
 from mpfora import Client, Context, Handler, Task
-from mpfora.embedded import acquire
 
 EPOCHS = 400
 RATE = 0.5
@@ -68,7 +67,7 @@ class Training(Handler):
 
 def main(customers: int) -> None:
     name = f"training-{secrets.token_hex(3)}"
-    with acquire() as etcd, Client(etcd.endpoint) as client, tempfile.TemporaryDirectory() as folder:
+    with Client() as client, tempfile.TemporaryDirectory() as folder:
         paths = {f"{name}-{customer}": f"{folder}/{customer}.json" for customer in range(customers)}
         for customer, (task_id, path) in enumerate(paths.items()):
             client.submit(task_id, {"customer": customer, "path": path}, handler="training:Training")

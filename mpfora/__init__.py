@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mpfora.child.run.current import current as current
     from mpfora.client import AsyncClient as AsyncClient
     from mpfora.client import Client as Client
+    from mpfora.config.settings import EtcdSettings as EtcdSettings
     from mpfora.errors import MemoryLimit as MemoryLimit
     from mpfora.errors import RemoteError as RemoteError
     from mpfora.errors import RunDied as RunDied
@@ -46,6 +47,7 @@ _HOMES = {
     "Consumer": "mpfora.supervisor.consumer",
     "Context": "mpfora.child.run.context",
     "Coordinator": "mpfora.supervisor.coordinator.interface",
+    "EtcdSettings": "mpfora.config.settings",
     "EtcdCoordinator": "mpfora.supervisor.coordinator.etcd",
     "CostBalancer": "mpfora.supervisor.balance",
     "FairBalancer": "mpfora.supervisor.balance",

@@ -23,7 +23,7 @@ from click.shell_completion import (
 from mpfora.cli import printing
 from mpfora.cli.session import Session
 from mpfora.client.async_client import AsyncClient
-from mpfora.config.etcd_options import Where
+from mpfora.config.etcd_location import Where
 from mpfora.model.task import NAME_PATTERN
 from mpfora.store.keys import MARKER
 from mpfora.store.kv import Listing

@@ -8,7 +8,8 @@ import click
 
 from mpfora._version import __version__
 from mpfora.cli.session import Session
-from mpfora.config.etcd_options import Where, etcd_options
+from mpfora.config.etcd_location import Where
+from mpfora.config.etcd_options import etcd_options
 
 EPILOG = """\b
 Exit codes:

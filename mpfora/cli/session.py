@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mpfora.config.etcd_options import Where
+from mpfora.config.etcd_location import Where
 
 if TYPE_CHECKING:
     from mpfora.client import Client

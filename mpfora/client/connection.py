@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from types import TracebackType
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 from mpfora.client import arguments
 from mpfora.client.commands import Commander
@@ -17,7 +17,9 @@ from mpfora.client.lifetime import Lifetime
 from mpfora.client.reads import ClusterReader
 from mpfora.client.removal import Remover
 from mpfora.client.task_store import TaskStore
+from mpfora.config.etcd_location import namespace_by_environment
 from mpfora.config.settings import EtcdSettings
+from mpfora.embedded.choice import resolve_by_environment
 from mpfora.errors import (
     ClientClosed,
     EtcdRefused,
@@ -28,6 +30,9 @@ from mpfora.store.etcd import Etcd
 from mpfora.store.etcd.refusals import explain_refusal
 from mpfora.store.keys import Layout
 from mpfora.store.kv import AccessDenied, OutOfSpace, Store, StoreError, Unreachable, Unusable
+
+if TYPE_CHECKING:
+    from mpfora.embedded.keeper_client import Embedded
 
 _FREE_SPACE = (
     "remove tasks (mpfora purge and mpfora delete work), then free their space with etcdctl compact, defrag and alarm"
@@ -41,14 +46,18 @@ class Connection:
     """An open or closed connection to one namespace. `_errors` stands around each call."""
 
     def __init__(
-        self, endpoints: str | Sequence[str] | EtcdSettings = "localhost:2379", namespace: str = "mpfora"
+        self, endpoints: str | Sequence[str] | EtcdSettings | None = None, namespace: str | None = None
     ) -> None:
         """Raises MpforaError for settings that cannot hold."""
+        self._embedded: Embedded | None = None
         try:
+            self._namespace = namespace_by_environment() if namespace is None else arguments.namespace(namespace)
+            self._layout = Layout(self._namespace)
+            if endpoints is None:
+                endpoints, self._embedded = resolve_by_environment()
             self._etcd = Etcd(arguments.endpoints(endpoints))
-            self._namespace = arguments.namespace(namespace)
-            self._layout = Layout(namespace)
         except (StoreError, ValueError) as error:
+            self._leave_embedded()
             raise error if isinstance(error, MpforaError) else MpforaError(str(error)) from None
         self._life = Lifetime()
         self._reader = ClusterReader(self._etcd, self._layout)
@@ -67,8 +76,15 @@ class Connection:
     async def close(self) -> None:
         """Disconnect. Calls of other tasks that are under way raise ClientClosed. Safe to call again."""
         if self._life.end():
-            await self._life.wait_idle(_CLEAN_UP_S)
-            await self._etcd.close()
+            try:
+                await self._life.wait_idle(_CLEAN_UP_S)
+                await self._etcd.close()
+            finally:
+                self._leave_embedded()
+
+    def _leave_embedded(self) -> None:
+        if self._embedded is not None:
+            self._embedded.close()
 
     async def ping(self) -> str:
         """The version of the etcd that answers."""

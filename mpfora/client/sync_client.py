@@ -42,7 +42,7 @@ _END: Any = object()
 
 
 class Client(SyncGroupCalls):
-    """AsyncClient's methods, each returning when it is done. Safe to use from several threads.
+    """AsyncClient's methods and arguments, each returning when it is done. Safe to use from several threads.
 
     It runs an event loop in a thread of its own, and gRPC, and neither survives a fork: in a forked child its methods
     raise MpforaError. Start processes by spawn, or fork before the first Client is made. Callbacks are called in that
@@ -51,7 +51,7 @@ class Client(SyncGroupCalls):
     """
 
     def __init__(
-        self, endpoints: str | Sequence[str] | EtcdSettings = "localhost:2379", namespace: str = "mpfora"
+        self, endpoints: str | Sequence[str] | EtcdSettings | None = None, namespace: str | None = None
     ) -> None:
         self._thread = LoopThread()
         try:
@@ -333,7 +333,7 @@ class Client(SyncGroupCalls):
         self._thread.run(self._client.restart_node(name, timeout, wait))
 
 
-async def _make(endpoints: str | Sequence[str] | EtcdSettings, namespace: str) -> AsyncClient:
+async def _make(endpoints: str | Sequence[str] | EtcdSettings | None, namespace: str | None) -> AsyncClient:
     return AsyncClient(endpoints, namespace)
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mpfora.config.etcd_options import PASSWORD_VARIABLE, Where, parse_endpoints, quota_of
-from mpfora.config.settings import EtcdSettings, SettingsError, check_namespace
+from mpfora.config.etcd_location import (
+    PASSWORD_VARIABLE,
+    Where,
+    checked_namespace,
+    in_variables,
+    parse_endpoints,
+    quota_of,
+    where_by_environment,
+)
+from mpfora.config.settings import EtcdSettings, SettingsError
 from mpfora.model.printable import printable
 from mpfora.store.etcd.credentials import BadTls, Credentials
 
@@ -49,10 +58,7 @@ def resolve(where: Where, say: Callable[[str], None] | None = None) -> tuple[Etc
     Blocks while etcd starts: called before any event loop. `say` gets the line that tells of the embedded etcd; the
     default writes it to standard error. Raises SettingsError and EmbeddedError.
     """
-    try:
-        check_namespace(where.namespace, "--namespace")
-    except ValueError as error:
-        raise SettingsError("--namespace", str(error).removeprefix("--namespace: ")) from None
+    checked_namespace(where.namespace, "--namespace")
     if where.etcd is not None:
         return etcd_settings(where), None
     for option, value in (("--etcd-cacert", where.cacert), ("--etcd-cert", where.cert), ("--etcd-user", where.user)):
@@ -64,6 +70,13 @@ def resolve(where: Where, say: Callable[[str], None] | None = None) -> tuple[Etc
     embedded = acquire(where.data_dir, where.program)
     (say or _say)(describe(embedded))
     return EtcdSettings(endpoints=(embedded.endpoint,), quota=quota_of()), embedded
+
+
+def resolve_by_environment() -> tuple[EtcdSettings, Embedded | None]:
+    """How to reach the etcd that the commands of this environment use: for a Client that was told of none. Blocks while
+    an embedded one starts. Raises SettingsError, which names the variable, and EmbeddedError."""
+    with in_variables():
+        return resolve(where_by_environment(), logging.getLogger("mpfora.embedded").info)
 
 
 def describe(embedded: Embedded) -> str:

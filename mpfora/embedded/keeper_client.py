@@ -31,20 +31,18 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 import mpfora
-from mpfora.config.settings import SECRETS
+from mpfora.config.etcd_location import quota_of
+from mpfora.config.settings import SECRETS, SettingsError
 from mpfora.embedded.data_folder import data_folder
 from mpfora.embedded.folder import BYE, Folder, KeeperOptions
 from mpfora.embedded.server import find_program
 from mpfora.embedded.upkeep import QUOTA
 from mpfora.errors import EmbeddedError
 from mpfora.linux import syscalls
-from mpfora.model.units import parse_size
 
 LINGER_S = 10.0
 _ACQUIRE_WITHIN_S = 60.0
 _REPLACE_PAUSES_S = (0.3, 1.0)
-#: the environment variable that says how much etcd may keep, like 4GiB
-QUOTA_VARIABLE = "MPFORA_ETCD_QUOTA"
 #: sockaddr_un holds 108 bytes, one of them the end
 _SOCKET_PATH_MAX = 107
 
@@ -183,11 +181,11 @@ def _make_private(folder: Path) -> None:
 
 def _quota() -> int:
     """The bytes that etcd may keep. Whoever starts it decides."""
-    text = os.environ.get(QUOTA_VARIABLE, "")
     try:
-        return parse_size(text, QUOTA_VARIABLE) if text else QUOTA
-    except ValueError as error:
+        told = quota_of()
+    except SettingsError as error:
         raise EmbeddedError(str(error)) from None
+    return QUOTA if told is None else told
 
 
 class _Sockets(NamedTuple):

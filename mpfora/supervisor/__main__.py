@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 import click
 
 from mpfora._version import __version__
-from mpfora.config.etcd_options import Where, etcd_options
+from mpfora.config.etcd_location import Where
+from mpfora.config.etcd_options import etcd_options
 from mpfora.config.handler_spec import HandlerSpecError, check_names, parse_spec
 from mpfora.config.node_options import explain, make_settings, node_options, place_of
 from mpfora.config.settings import SettingsError

@@ -27,7 +27,7 @@ from places import SUPPORT
 
 from mpfora.client import Client
 from mpfora.cluster.changes import OwnerGone, TaskPut
-from mpfora.config.etcd_options import Where, parse_endpoints
+from mpfora.config.etcd_location import Where, parse_endpoints
 from mpfora.config.settings import EtcdSettings, SettingsError
 from mpfora.embedded.choice import etcd_settings
 from mpfora.errors import MpforaError
