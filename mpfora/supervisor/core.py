@@ -291,13 +291,13 @@ class Core:
         if is_joined:
             is_ready = self.zygote.ready or self.status.trouble is not None
             steps += self.reconciler.decide(now, is_held=is_held, is_ready=is_ready)
+        may_publish, may_claim = is_held and self.readiness.is_member, self.readiness.may_claim(now)
+        steps += self.reservations.decide(now.boot_s, may_publish=may_publish, may_claim=may_claim)
         steps += self.advancing.decide(self.readiness.conditions(now, self._rng))
         steps += self._after_dropping(now)
         steps += self.write_answers.decide(now)
         steps += self._decide_session(now)
         steps += self._decide_claims(now)
-        may_publish, may_claim = is_held and self.readiness.is_member, self.readiness.may_claim(now)
-        steps += self.reservations.decide(now.boot_s, may_publish=may_publish, may_claim=may_claim)
         if self.readiness.may_wake(now) and now.boot_s >= self._reading_until_s:
             steps += self.waking.choose(now)
         steps += self.progress.decide(now, self.counts, is_held=is_held)

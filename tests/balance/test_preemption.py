@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mpfora.cluster import changes as ch
 from mpfora.model.needs import Needs, make_needs
 from mpfora.model.task import Wants
 from mpfora.supervisor.balance.balancer import FairBalancer
@@ -25,6 +26,11 @@ class Fleet(Cluster):
     def node(self, name: str, has: Needs = (("gpus", 2),), *, preempt: bool = True, max_tasks: int = 0) -> None:
         self.start(name, has=has, preempt=preempt, max_tasks=max_tasks)
         self.run(5)
+
+    def finish(self, task_id: str) -> None:
+        """Its run ends, and the task with it."""
+        del self.owners[task_id], self.wants[task_id]
+        self.commit(ch.OwnerGone(task_id, clean=True), ch.TaskGone(task_id), ch.WantsPut(task_id, Wants()))
 
     def runs(self) -> list[str]:
         return sorted(self.owners)
@@ -95,6 +101,65 @@ def test_a_run_that_has_just_begun_is_left_alone() -> None:
     assert fleet.runs() == ["young"]
     fleet.run(15)
     assert fleet.runs() == ["urgent"]
+
+
+def test_what_comes_free_is_kept_for_an_urgent_task_until_those_who_have_just_begun_may_be_asked() -> None:
+    fleet = Fleet()
+    fleet.node("a")
+    fleet.submit({"young1": gpus(1), "young2": gpus(1)})
+    fleet.run(2)
+    fleet.submit({"small": gpus(1, 1), "urgent": gpus(2, 2)})
+    fleet.run(6)
+    assert (fleet.runs(), fleet.members["a"].reserves) == (["young1", "young2"], "urgent")
+    fleet.finish("young1")
+    fleet.run(1)
+    assert fleet.runs() == ["young2"], "else it would go to the small one, which would be young then"
+    fleet.run(6)
+    assert fleet.runs() == ["urgent"]
+
+
+def test_a_run_that_helps_only_when_another_has_ended_is_asked_then() -> None:
+    fleet = Fleet()
+    fleet.node("a")
+    fleet.submit({"low": gpus(1), "equal": gpus(1, 1)})
+    fleet.run(12)
+    fleet.submit({"wide": gpus(2, 1)})
+    fleet.run(40)
+    assert (fleet.runs(), fleet.members["a"].reserves) == (["equal", "low"], "wide")
+    fleet.finish("equal")
+    fleet.run(5)
+    assert fleet.runs() == ["wide"]
+
+
+def test_a_reservation_lasts_until_the_runs_that_were_asked_have_left() -> None:
+    fleet = Fleet()
+    fleet.stop_s = 100.0
+    fleet.start("a", has=(("gpus", 2),), preempt=True, stop_timeout_s=120.0)
+    fleet.run(5)
+    fleet.submit({"slow1": gpus(1), "slow2": gpus(1)})
+    fleet.run(15)
+    fleet.submit({"urgent": gpus(2, 1), "small": gpus(1, -1)})
+    fleet.run(80)
+    fleet.finish("slow1")
+    fleet.run(10)
+    assert fleet.runs() == ["slow2"]
+    fleet.run(20)
+    assert fleet.runs() == ["urgent"]
+
+
+@pytest.mark.parametrize("task_id", ["urgent", "now"])
+def test_a_node_whose_runs_are_old_comes_before_one_whose_runs_have_just_begun(task_id: str) -> None:
+    """Whichever of them has the first turn: it follows from the name of the task."""
+    fleet = Fleet()
+    fleet.node("a", (("gpus", 1),))
+    fleet.submit({"old": gpus(1, 1)})
+    fleet.run(15)
+    fleet.node("b", (("gpus", 1),))
+    fleet.submit({"young": gpus(1)})
+    fleet.run(2)
+    fleet.submit({task_id: gpus(1, 2)})
+    fleet.run(6)
+    assert fleet.runs() == [task_id, "young"]
 
 
 def test_what_is_kept_in_vain_for_another_task_does_not_hold_up_an_urgent_one() -> None:

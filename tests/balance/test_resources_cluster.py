@@ -29,11 +29,14 @@ class Fleet(Cluster):
             self.start(name, has=amounts)
         self.run(5)
 
-    def finish(self, task_id: str) -> None:
-        """Its run ends, and the task with it."""
-        del self.owners[task_id], self.wants[task_id]
+    def finish(self, task_id: str, *, is_owned: bool = True) -> None:
+        """Its run ends, and the task with it; or it is deleted before it has one."""
+        gone = [ch.OwnerGone(task_id, clean=True)] if is_owned else []
+        del self.wants[task_id]
+        if is_owned:
+            del self.owners[task_id]
         self.changed_at = self.now
-        self.commit(ch.OwnerGone(task_id, clean=True), ch.TaskGone(task_id), ch.WantsPut(task_id, Wants()))
+        self.commit(*gone, ch.TaskGone(task_id), ch.WantsPut(task_id, Wants()))
 
     def check(self) -> None:
         for name, node in self.nodes.items():
@@ -137,6 +140,36 @@ def test_one_reservation_per_node_the_first_in_the_order_of_claims_first() -> No
     assert {"urgent", "other"} <= fleet.owners.keys()
     assert "old" not in fleet.owners
     assert [member.reserves for member in fleet.members.values()] == ["", ""]
+
+
+def test_a_task_keeps_its_wait_while_more_urgent_ones_of_its_kind_come_and_go() -> None:
+    fleet = Fleet()
+    fleet.nodes_with(a=(("gpus", 2),))
+    fleet.submit({"small1": gpus(1), "small2": gpus(1)})
+    fleet.pass_time(5)
+    fleet.submit({"large": gpus(2)})
+    fleet.pass_time(25)
+    fleet.submit({"urgent": gpus(2, priority=9)})
+    fleet.pass_time(3)
+    assert fleet.members["a"].reserves == ""
+    fleet.finish("urgent", is_owned=False)
+    fleet.pass_time(4)
+    assert fleet.members["a"].reserves == "large", "it has waited for 30 seconds, of which 3 behind another"
+
+
+def test_what_was_kept_in_vain_is_not_kept_again_at_once_when_a_more_urgent_task_has_come_and_gone() -> None:
+    fleet = Fleet()
+    fleet.nodes_with(a=(("gpus", 2),))
+    fleet.submit({"endless": gpus(1)})
+    fleet.pass_time(5)
+    fleet.submit({"large": gpus(2)})
+    fleet.pass_time(100)
+    assert fleet.members["a"].reserves == "", "it has been kept for a minute"
+    fleet.submit({"urgent": gpus(2, priority=9)})
+    fleet.pass_time(3)
+    fleet.finish("urgent", is_owned=False)
+    fleet.pass_time(10)
+    assert fleet.members["a"].reserves == ""
 
 
 def test_all_start_in_the_order_of_priorities_then_of_age() -> None:

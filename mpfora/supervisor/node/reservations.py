@@ -9,17 +9,21 @@ others get what is free, for as long again, or another node takes its turn. So n
 runs do not end, and the next reservation is longer: where runs end, one of them is long enough.
 
 A node with --preempt reserves sooner where runs of less urgent tasks can make room, and asks these to leave. It does so
-for one task after the other, so the pace is bounded.
+for one task after the other, so the pace is bounded. Where they have just begun it reserves after all nodes whose runs
+can leave at once, and looks again each second whether they are old enough.
+
+A task keeps the wait that it has collected while it waits, also behind a more urgent one of its kind.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpfora.cluster.assignments import Assignments
 from mpfora.cluster.kinds import Kind, kind_needs, kind_of_task
 from mpfora.cluster.mirror import Mirror
+from mpfora.model.needs import Needs, Room
 from mpfora.model.task import Member
 from mpfora.supervisor import actions as do
 from mpfora.supervisor.node.status import NodeStatus
@@ -55,7 +59,7 @@ class Reservations:
         self._mirror, self._assignments = mirror, assignments
         self.present: Reservation | None = None
         self._look_s = self._preempt_s = 0.0
-        #: the tasks that are to leave for the reservation that has just begun
+        #: the tasks that are to leave for the reservation
         self._leaving: list[str] = []
         #: tasks that wait for resources, by id: since when this node has seen that
         self._since: dict[str, float] = {}
@@ -64,7 +68,6 @@ class Reservations:
 
     def decide(self, now_s: float, *, may_publish: bool, may_claim: bool) -> list[do.Action]:
         """Begin or end a reservation, and publish a record that says so. may_claim: the node takes tasks."""
-        before = self.present
         if not ((self._status.settings.has or self._preemption) and may_publish):
             return []
         if not may_claim:
@@ -72,9 +75,10 @@ class Reservations:
         elif now_s >= self._look_s:
             self._look_s = now_s + LOOK_S
             self._look(now_s)
-        if self.present == before:
-            return []
-        self._status.reserves = "" if self.present is None else self.present.task_id
+        reserves = "" if self.present is None else self.present.task_id
+        if reserves == self._status.reserves:
+            return self._make_room()
+        self._status.reserves = reserves
         return [do.Publish(self._status.member()), *self._make_room()]
 
     def _make_room(self) -> list[do.Action]:
@@ -96,19 +100,26 @@ class Reservations:
         if self.present is not None:
             self._end(self.present, now_s)
         starved = self._assignments.scarcity.starved(also_slots=self._preemption is not None)
-        waiting = {task_id for (_, task_id), _ in starved}
-        kept = {task_id: since for task_id, since in self._since.items() if task_id in waiting}
-        self._since = dict.fromkeys(waiting, now_s) | kept
-        self._rests = {task_id: until for task_id, until in self._rests.items() if task_id in waiting}
+        self._keep_waits([task_id for (_, task_id), _ in starved], now_s)
         reserving = {m.name: m.reserves for m in self._mirror.members.values() if m.reserves and m.name != self._node}
         for (_, task_id), kind in starved:
-            if task_id in reserving.values() or (self.present is not None and self.present.task_id == task_id):
+            if self.present is not None and self.present.task_id == task_id:
+                self._ask_again(self.present, kind, now_s)
+                continue
+            if task_id in reserving.values():
                 continue
             order = self._order(task_id, kind, reserving)
             if order:
                 reserving[order[0]] = task_id
             if self._node in order and (self.present is None or self._preemption is not None):
-                self._begin(task_id, kind, order.index(self._node), now_s)
+                self._begin(task_id, kind, order, now_s)
+
+    def _keep_waits(self, starved: list[str], now_s: float) -> None:
+        """Who waited before goes on to wait, though a more urgent task of its kind is the first now."""
+        is_waiting = self._assignments.scarcity.is_waiting
+        kept = {task_id: since for task_id, since in self._since.items() if is_waiting(task_id)}
+        self._since = dict.fromkeys(starved, now_s) | kept
+        self._rests = {task_id: until for task_id, until in self._rests.items() if task_id in kept}
 
     def _order(self, task_id: str, kind: Kind, reserving: dict[str, str]) -> list[str]:
         """The nodes that may reserve for a task, in the order of their turns: who lacks the least comes first."""
@@ -122,34 +133,72 @@ class Reservations:
         lacks = [1000 * max(0, n - room.free.get(name, 0)) // n for name, n in kind_needs(member, kind)]
         return max(lacks, default=0) + (1000 if room.slots < 1 else 0)
 
-    def _begin(self, task_id: str, kind: Kind, place: int, now_s: float) -> None:
-        waited_s, me = now_s - self._since[task_id], self._mirror.members[self._node]
-        if now_s < self._rests.get(task_id, now_s):
-            return
-        if waited_s >= URGENT_WAIT_S * (1 + place) and self._preempts(task_id, me, kind, now_s):
-            self._preempt_s = now_s + PREEMPT_EVERY_S
-        elif self.present is not None or waited_s < WAIT_S * (1 + place) or not kind_needs(me, kind):
-            return
-        self.present = Reservation(task_id, now_s, now_s + max(LEAST_S, waited_s))
+    def _begin(self, task_id: str, kind: Kind, order: list[str], now_s: float) -> None:
+        """order: the nodes whose turn it is, one after the other."""
+        place, waited_s = order.index(self._node), now_s - self._since[task_id]
+        rests = now_s < self._rests.get(task_id, now_s)
+        leaving = self._choose(task_id, kind, now_s) if waited_s >= URGENT_WAIT_S * (1 + place) else None
+        if leaving is None or (rests and not leaving):
+            is_last = waited_s >= URGENT_WAIT_S * (1 + place + len(order))
+            is_long = waited_s >= WAIT_S * (1 + place) and self.present is None and bool(self._needs(kind))
+            if rests or not (is_long or (is_last and self._will_help(task_id, kind))):
+                return
+        self._reserve(Reservation(task_id, now_s, now_s + max(LEAST_S, waited_s)), leaving, now_s)
 
-    def _preempts(self, task_id: str, me: Member, kind: Kind, now_s: float) -> bool:
-        """Whether less urgent runs of this node make room for the task, beside what is kept for a more urgent one."""
+    def _ask_again(self, present: Reservation, kind: Kind, now_s: float) -> None:
+        """Runs that had just begun are older now, and others less urgent than this task."""
+        leaving = self._choose(present.task_id, kind, now_s)
+        if leaving:
+            self._reserve(present, leaving, now_s)
+
+    def _reserve(self, reservation: Reservation, leaving: list[str] | None, now_s: float) -> None:
+        """leaving: those that are to make room, as _choose has it. The reservation lasts until they have left."""
+        self.present, self._leaving = reservation, leaving or []
+        if leaving is not None:
+            self._preempt_s = now_s + PREEMPT_EVERY_S
+        if leaving and self._preemption is not None:
+            least_s = LEAST_S + self._preemption.within_s(leaving)
+            self.present = replace(reservation, until_s=max(reservation.until_s, now_s + least_s))
+
+    def _choose(self, task_id: str, kind: Kind, now_s: float) -> list[str] | None:
+        """The less urgent runs of this node that make room for the task; [], None: as Preemption.choose."""
         if self._preemption is None or now_s < self._preempt_s:
+            return None
+        return self._preemption.choose(task_id, self._needs(kind), self._room_beside(task_id), now_s)
+
+    def _will_help(self, task_id: str, kind: Kind) -> bool:
+        """Whether less urgent runs of this node make room later, and nothing as urgent is waited for already."""
+        if self._preemption is None or self._is_behind(task_id):
             return False
-        room = self._assignments.loads.room(me)
+        return self._preemption.will_help(task_id, self._needs(kind), self._room_beside(task_id))
+
+    def _room_beside(self, task_id: str) -> Room:
+        """What is left of this node, beside what is kept for another task that is as urgent."""
+        room = self._assignments.loads.room(self._mirror.members[self._node])
+        if self.present is not None and self._is_behind(task_id):
+            return room.less(self._needs(kind_of_task(self._mirror.tasks[self.present.task_id])))
+        return room
+
+    def _is_behind(self, task_id: str) -> bool:
+        """Whether this node keeps what comes free for another task that is as urgent."""
         kept = self._mirror.tasks.get(self.present.task_id) if self.present is not None else None
-        if kept is not None and kept.wants.priority >= self._mirror.tasks[task_id].wants.priority:
-            room = room.less(kind_needs(me, kind_of_task(kept)))
-        leaving = self._preemption.choose(task_id, kind_needs(me, kind), room, now_s)
-        self._leaving = leaving or []
-        return leaving is not None
+        if kept is None or kept.id == task_id:
+            return False
+        return kept.wants.priority >= self._mirror.tasks[task_id].wants.priority
+
+    def _needs(self, kind: Kind) -> Needs:
+        return kind_needs(self._mirror.members[self._node], kind)
 
     def _end(self, present: Reservation, now_s: float) -> None:
-        if not self._assignments.scarcity.is_waiting(present.task_id):
+        if not self._assignments.scarcity.is_waiting(present.task_id) or not self._is_able(present.task_id):
             self.present = None
         elif now_s >= present.until_s:
             self.present = None
             self._rests[present.task_id] = now_s + (present.until_s - present.began_s)
+
+    def _is_able(self, task_id: str) -> bool:
+        """Whether this node may be assigned the task, if it had room."""
+        return self._node in self._assignments.nodes.names_of_kind(kind_of_task(self._mirror.tasks[task_id]))
 
 
 def _place(task_id: str, node: str) -> tuple[int, str]:
