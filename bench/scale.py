@@ -44,7 +44,7 @@ from mpfora.model.units import format_time
 from mpfora.store.claim_records import parse_owner
 from mpfora.store.etcd import Etcd
 from mpfora.store.keys import Layout
-from mpfora.store.kv import Op, Put, Txn, prefix_end
+from mpfora.store.kv import Op, Put, Txn, Unreachable, prefix_end
 from mpfora.store.state_records import format_state
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.balance.balancer import FairBalancer
@@ -203,6 +203,8 @@ async def _owned(endpoint: str, layout: Layout, sample: Sequence[str]) -> bool:
     etcd = Etcd(endpoint)
     try:
         return all([await etcd.get(layout.owner(task_id)) for task_id in sample])
+    except Unreachable:  # busy with the claims that are waited for: asked again
+        return False
     finally:
         await etcd.close()
 

@@ -21,6 +21,8 @@ from processes import keep, kill_left
 from processes import no_processes_left as no_processes_left
 from signal_state import signals_are_as_before as signals_are_as_before
 
+pytest_plugins = ["mpfora.testing.plugin"]
+
 # A shell starts what it runs in the background with these ignored, and so would be all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -25,6 +26,8 @@ from mpfora.testing.steps import Deed, Progress, Step
 
 #: seconds between two looks at the conditions of the steps
 LOOK_S = 0.01
+#: how many lines `describe` shows of what a run printed
+LINES_SHOWN = 20
 _FENCE = 1
 
 
@@ -62,6 +65,20 @@ class TestRun:
     beats: int = 0
     progress: float | None = None
     note: str = ""
+
+    def describe(self) -> str:
+        """Why it ended, for a person: the cause, what was raised or killed it, what it printed last, and its stacks."""
+        ended = [f"exit code {self.exit_code}"] if self.exit_code is not None else []
+        ended += [f"signal {self.signal}"] if self.signal is not None else []
+        first = f"{self.cause} after {self.seconds:.2f} s" + (f" ({', '.join(ended)})" if ended else "")
+        beats = f"{self.beats} beats, progress {self.progress}, note {self.note!r}" if self.beats else ""
+        printed = "\n".join(f"    {line}" for line in self.lines[-LINES_SHOWN:])
+        parts = [first, self.error, beats, printed and f"printed last:\n{printed}", self.traceback.rstrip(), self.stack]
+        return "\n".join(part for part in parts if part)
+
+
+#: the runs of this process, the newest last: mpfora.testing.plugin shows those of a failed test
+RECENT: deque[TestRun] = deque(maxlen=10)
 
 
 class HandlerBench:
@@ -140,7 +157,8 @@ class HandlerBench:
         if watched.is_late:
             stack = watched.ended.result().stack
             raise TimeoutError(f"the handler had not ended after {timeout:g} s; it was killed where it was:\n{stack}")
-        return watched.report()
+        RECENT.append(watched.report())
+        return RECENT[-1]
 
     def _take(self, event: ev.Event) -> None:
         match event:

@@ -1,11 +1,13 @@
-"""A pytest plugin: `pytest_plugins = ["mpfora.testing.plugin"]` in a conftest.py gives the fixture `handler_bench`."""
+"""A pytest plugin: `pytest_plugins = ["mpfora.testing.plugin"]` in a conftest.py gives the fixture `handler_bench`, and
+tells of a failed test why the runs ended that it made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
+from mpfora.testing.bench import RECENT
 from mpfora.testing.benches import Benches
 
 
@@ -19,3 +21,18 @@ def handler_bench() -> Iterator[Benches]:
     benches = Benches()
     yield benches
     benches.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    RECENT.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call" and report.failed:
+        report.sections.extend((f"run {number} of a handler", run.describe()) for number, run in enumerate(RECENT, 1))
+    return report

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -205,3 +207,29 @@ def test_what_is_no_json_is_named():
         testing.run(double, {"n": {1}})
     with pytest.raises(ValueError, match=r"^checkpoint: Out of range float values"):
         testing.run(double, {"n": 1}, checkpoint=float("nan"))
+
+
+def test_a_run_is_described():
+    told = testing.run(erring).describe()
+    assert told.startswith("raised after ")
+    assert "ValueError: no such customer" in told
+    assert "in erring" in told
+    killed = testing.run(deaf, steps=[testing.stop(when=testing.printed("deaf"))], stop_timeout=0.1).describe()
+    assert killed.startswith("stop_timeout after ")
+    assert "printed last:\n    deaf" in killed
+    assert "in deaf" in killed
+
+
+def test_a_failed_test_shows_why_its_runs_ended(tmp_path):
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["mpfora.testing.plugin"]')
+    (tmp_path / "handlers_of_it.py").write_text("def erring(task, ctx):\n    raise ValueError('no such customer')\n")
+    (tmp_path / "test_it.py").write_text(
+        "from mpfora import testing\n\nimport handlers_of_it\n\n"
+        "def test_it():\n    assert testing.run(handlers_of_it.erring).cause == 'completed'\n\n"
+        "def test_without():\n    assert False\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert told.count("run 1 of a handler") == 1, told
+    assert "raised after " in told
+    assert "ValueError: no such customer" in told
