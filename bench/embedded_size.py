@@ -20,7 +20,7 @@ from pathlib import Path
 
 from common import machine, own_etcd
 
-from mpfora.client.submit import NewTask, submit_txn
+from mpfora.client.tasks.submit import NewTask, submit_txn
 from mpfora.embedded import Embedded
 from mpfora.model.history import Run
 from mpfora.model.state import State, TaskState

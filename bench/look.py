@@ -18,7 +18,7 @@ import psutil
 from common import machine, node, own_etcd, run, until
 
 from mpfora import AsyncClient
-from mpfora.client.rows import task_rows
+from mpfora.client.snapshot.rows import task_rows
 from mpfora.model.state import State, TaskError, TaskState
 from mpfora.store.etcd import Etcd
 from mpfora.store.keys import Layout

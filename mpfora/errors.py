@@ -38,7 +38,7 @@
     ├── CommandReplaced         a command: another one took its place
     ├── NotOnNode               stop_task: the node does not have the task
     ├── NotCarriedOut           a command: the time is up (a TimeoutError)
-    ├── ReloadFailed            a node cannot import its new code: client/node_code.py
+    ├── ReloadFailed            a node cannot import its new code: client/questions/node_code.py
     ├── StillRunning            delete: the time is up (a TimeoutError)
     ├── NobodyToAsk             delete: the owner is gone, and no lease ends its claim
     ├── NotRunning              a question about a task: no process of it runs
@@ -46,10 +46,10 @@
     ├── WaitTimeout             wait: the time is up (a TimeoutError)
     ├── ClocksDiffer            purge: ages cannot be told
     ├── NotRetried              retry: the task has not failed, or its props are not kept
-    ├── TaskFailed              a result is asked for of a task that failed: client/group_errors.py
-    ├── GroupNotFound           there is no such group: client/group_errors.py
-    ├── GroupExists             map: a group of this name is there: client/group_errors.py
-    ├── GroupIncomplete         some of a group's tasks will never come: client/group_errors.py
+    ├── TaskFailed              a result is asked for of a task that failed: client/groups/errors.py
+    ├── GroupNotFound           there is no such group: client/groups/errors.py
+    ├── GroupExists             map: a group of this name is there: client/groups/errors.py
+    ├── GroupIncomplete         some of a group's tasks will never come: client/groups/errors.py
     ├── CountChanged            a bulk action: its filter matches another number now: web/actions.py
     ├── RemoteError             a Pool's call raised what does not come back as itself
     └── RunDied                 a Pool's call: its process ended without a result

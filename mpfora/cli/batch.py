@@ -12,7 +12,7 @@ import click
 from mpfora.cli import printing
 from mpfora.cli.notices import tell_notices
 from mpfora.cli.session import Session
-from mpfora.client.submit import NewTask, format_props
+from mpfora.client.tasks.submit import NewTask, format_props
 from mpfora.errors import InvalidTask, TaskExists
 from mpfora.store.json_format import parse_object
 

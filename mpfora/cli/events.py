@@ -10,7 +10,7 @@ import click
 from mpfora.cli import printing
 from mpfora.cli.inputs import DURATION
 from mpfora.cli.session import Session
-from mpfora.client.cluster_events import ClusterEvent
+from mpfora.client.info.cluster_events import ClusterEvent
 from mpfora.model.printable import printable_line
 
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
-from mpfora.client.group_progress import GroupProgress
+from mpfora.client.groups.progress import GroupProgress
 from mpfora.model.printable import printable_line
 from mpfora.model.units import format_age
 

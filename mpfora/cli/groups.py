@@ -12,10 +12,10 @@ from mpfora.cli.group_bar import GroupBar
 from mpfora.cli.progress import Progress
 from mpfora.cli.session import Session
 from mpfora.cli.table import Table
-from mpfora.client.filter import all_of, having
-from mpfora.client.group_progress import GroupProgress
+from mpfora.client.filters.filter import all_of, having
+from mpfora.client.groups.progress import GroupProgress
+from mpfora.client.info.task_info import LISTED_STATES
 from mpfora.client.sync_group import Group
-from mpfora.client.task_info import LISTED_STATES
 from mpfora.errors import WaitTimeout
 from mpfora.model.state import State
 from mpfora.model.units import format_age

@@ -10,9 +10,9 @@ import click
 from mpfora.cli import printing, render
 from mpfora.cli.session import Session
 from mpfora.cli.watch import watch_tasks
-from mpfora.client.filter import FIELDS, Filter, all_of, having, parse_filter
-from mpfora.client.pages import MOST_ROWS, SORTS, Page
-from mpfora.client.task_info import LISTED_STATES
+from mpfora.client.filters.filter import FIELDS, Filter, all_of, having, parse_filter
+from mpfora.client.filters.pages import MOST_ROWS, SORTS, Page
+from mpfora.client.info.task_info import LISTED_STATES
 
 #: how a term begins that turns a filter: it is no option
 _TURNED = re.compile(rf"-(?:{'|'.join(FIELDS)})[.:]")

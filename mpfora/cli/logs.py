@@ -14,9 +14,9 @@ from mpfora.cli import printing
 from mpfora.cli.inputs import DURATION
 from mpfora.cli.session import Session
 from mpfora.cli.task_colours import coloured
-from mpfora.client.filter import all_of, having
-from mpfora.client.group_logs import MOST_LOGS
-from mpfora.client.log_lines import LogLine
+from mpfora.client.filters.filter import all_of, having
+from mpfora.client.logs.log_lines import LogLine
+from mpfora.client.logs.logs_of_many import MOST_LOGS
 from mpfora.model.printable import printable_line
 
 #: prefixes of tasks, where the logs of several are shown

@@ -11,7 +11,7 @@ from mpfora.cli.inputs import DURATION
 from mpfora.cli.session import Session
 from mpfora.cli.tasks import bound_options, json_option
 from mpfora.cli.watch import watch_nodes
-from mpfora.client.balance_preview import PlannedMove, deciding_alone
+from mpfora.client.snapshot.balance_preview import PlannedMove, deciding_alone
 from mpfora.errors import NodeNotFound
 
 #: action as typed -> the node command

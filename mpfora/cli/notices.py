@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mpfora.cli import printing
 from mpfora.cli.session import Session
-from mpfora.client.submit import NewTask
+from mpfora.client.tasks.submit import NewTask
 from mpfora.errors import MpforaError
 
 #: the most notices that one command prints

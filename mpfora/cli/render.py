@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from mpfora.cli import printing
 from mpfora.cli.table import Table
-from mpfora.client.task_info import PENDING, TaskInfo
+from mpfora.client.info.task_info import PENDING, TaskInfo
 from mpfora.model.needs import MEMORY
 from mpfora.model.printable import printable, printable_json
 from mpfora.model.state import State, TaskError
 from mpfora.model.units import format_age, format_size, format_time, parse_time
 
 if TYPE_CHECKING:
-    from mpfora.client.node_info import NodeInfo
-    from mpfora.client.questions import LiveStack
-    from mpfora.client.schedule_info import ScheduleInfo
+    from mpfora.client.info.node_info import NodeInfo
+    from mpfora.client.info.schedule_info import ScheduleInfo
+    from mpfora.client.questions.questions import LiveStack
     from mpfora.model.code import Code
     from mpfora.model.history import Run
 

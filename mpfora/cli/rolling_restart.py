@@ -18,7 +18,7 @@ from mpfora.model.units import format_time, parse_time
 
 if TYPE_CHECKING:
     from mpfora.client import Client
-    from mpfora.client.node_info import NodeInfo
+    from mpfora.client.info.node_info import NodeInfo
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -12,7 +12,7 @@ from mpfora.cli.inputs import DURATION, PROPS
 from mpfora.cli.session import Session
 from mpfora.cli.table import Table
 from mpfora.cli.tasks import json_option
-from mpfora.client.schedule_info import ScheduleInfo
+from mpfora.client.info.schedule_info import ScheduleInfo
 from mpfora.errors import ScheduleNotFound
 from mpfora.model.schedule import CatchUp, Overlap
 from mpfora.model.units import format_age, format_duration

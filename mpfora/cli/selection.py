@@ -11,8 +11,8 @@ import click
 from mpfora.cli import printing
 from mpfora.cli.progress import Progress
 from mpfora.cli.session import Session
-from mpfora.client.filter import ALL, all_of, having, parse_filter
-from mpfora.client.task_info import LISTED_STATES
+from mpfora.client.filters.filter import ALL, all_of, having, parse_filter
+from mpfora.client.info.task_info import LISTED_STATES
 from mpfora.errors import MpforaError
 
 FAILED, TIME_IS_UP = 1, 124

@@ -9,7 +9,7 @@ import click
 from mpfora.cli import printing, render
 from mpfora.cli.inputs import DURATION
 from mpfora.cli.session import Session
-from mpfora.client.questions import LiveStack
+from mpfora.client.questions.questions import LiveStack
 from mpfora.errors import NotRunning
 from mpfora.profiles.profile import check_path
 from mpfora.store.question_records import BYS, MOST_HZ

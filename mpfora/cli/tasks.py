@@ -14,15 +14,15 @@ from mpfora.cli.notices import tell_notices
 from mpfora.cli.progress import Progress
 from mpfora.cli.selection import ask, for_many, select, selection
 from mpfora.cli.session import Session
-from mpfora.client.purge import FINISHED_STATES
-from mpfora.client.submit import NewTask
+from mpfora.client.tasks.purge import FINISHED_STATES
+from mpfora.client.tasks.submit import NewTask
 from mpfora.errors import MpforaError
 from mpfora.model.state import Message, State, Verb
 
 # What a command alone needs is imported there: one that shows a task is to come at once.
 if TYPE_CHECKING:
-    from mpfora.client.task_info import TaskInfo
-    from mpfora.client.wait_reports import Standing
+    from mpfora.client.info.task_info import TaskInfo
+    from mpfora.client.tasks.wait_reports import Standing
 
 #: up to so many tasks, each has a line of its own
 _TOLD_SINGLY = 20
@@ -163,14 +163,14 @@ def wait(session: Session, task_ids: tuple[str, ...], timeout: float | None, gro
 
 
 def _tell_held_up(standings: list[Standing]) -> None:
-    from mpfora.client.wait_reports import told_together
+    from mpfora.client.tasks.wait_reports import told_together
 
     for line in told_together(standings):
         printing.tell(f"waiting for {line}")
 
 
 def _tell_progress(total: int) -> Callable[[list[Standing]], None]:
-    from mpfora.client.wait_reports import counted_together
+    from mpfora.client.tasks.wait_reports import counted_together
 
     progress = Progress()
 

@@ -24,8 +24,8 @@ from mpfora.cli.top_screen import once as fitted
 from mpfora.cli.top_screen import plain, screen
 from mpfora.cli.top_terminal import Terminal
 from mpfora.client import Client
-from mpfora.client.filter import parse_filter
-from mpfora.client.pages import SORTS
+from mpfora.client.filters.filter import parse_filter
+from mpfora.client.filters.pages import SORTS
 from mpfora.client.sync_mirror import SyncMirror
 from mpfora.errors import MpforaError
 from mpfora.model.state import Message

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpfora.cli.top_scene import Scene
-from mpfora.client.filter import parse_filter
+from mpfora.client.filters.filter import parse_filter
 from mpfora.errors import FilterError
 
 TASKS, NODES = "tasks", "nodes"

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.run_gauges import NodeTotals
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.mirror.run_gauges import NodeTotals
 from mpfora.client.sync_mirror import SyncMirror
-from mpfora.client.task_info import TaskInfo
 
 
 @dataclass(frozen=True, slots=True)

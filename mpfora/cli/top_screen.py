@@ -14,9 +14,9 @@ from mpfora.cli.render import code_text
 from mpfora.cli.table import Table
 from mpfora.cli.top_board import NODES, TASKS, Board, chosen
 from mpfora.cli.top_scene import Scene
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.run_gauges import NodeTotals
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.mirror.run_gauges import NodeTotals
 from mpfora.model.printable import printable_line
 from mpfora.model.units import format_age, format_size
 

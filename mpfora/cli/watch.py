@@ -10,10 +10,10 @@ from rich.cells import cell_len, set_cell_size
 
 from mpfora.cli import printing, render
 from mpfora.cli.session import Session
-from mpfora.client.filter import Filter, having
-from mpfora.client.node_info import NodeInfo
+from mpfora.client.filters.filter import Filter, having
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.client.sync_mirror import SyncMirror
-from mpfora.client.task_info import TaskInfo
 from mpfora.errors import TaskNotFound
 from mpfora.model.printable import printable_line
 

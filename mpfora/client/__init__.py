@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpfora.client.async_client import AsyncClient as AsyncClient
-    from mpfora.client.group import AsyncGroup as AsyncGroup
-    from mpfora.client.group_errors import GroupExists as GroupExists
-    from mpfora.client.group_errors import GroupIncomplete as GroupIncomplete
-    from mpfora.client.group_errors import GroupNotFound as GroupNotFound
-    from mpfora.client.group_errors import TaskFailed as TaskFailed
-    from mpfora.client.group_progress import GroupProgress as GroupProgress
-    from mpfora.client.node_code import ReloadFailed as ReloadFailed
-    from mpfora.client.node_info import NodeInfo as NodeInfo
-    from mpfora.client.pages import Page as Page
-    from mpfora.client.purge import Purged as Purged
-    from mpfora.client.questions import LiveStack as LiveStack
-    from mpfora.client.submit import NewTask as NewTask
-    from mpfora.client.submit import Submitted as Submitted
+    from mpfora.client.filters.pages import Page as Page
+    from mpfora.client.groups.errors import GroupExists as GroupExists
+    from mpfora.client.groups.errors import GroupIncomplete as GroupIncomplete
+    from mpfora.client.groups.errors import GroupNotFound as GroupNotFound
+    from mpfora.client.groups.errors import TaskFailed as TaskFailed
+    from mpfora.client.groups.group import AsyncGroup as AsyncGroup
+    from mpfora.client.groups.progress import GroupProgress as GroupProgress
+    from mpfora.client.info.node_info import NodeInfo as NodeInfo
+    from mpfora.client.info.task_info import TaskInfo as TaskInfo
+    from mpfora.client.questions.node_code import ReloadFailed as ReloadFailed
+    from mpfora.client.questions.questions import LiveStack as LiveStack
+    from mpfora.client.snapshot.task_details import TaskDetails as TaskDetails
     from mpfora.client.sync_client import Client as Client
     from mpfora.client.sync_group import Group as Group
-    from mpfora.client.task_details import TaskDetails as TaskDetails
-    from mpfora.client.task_info import TaskInfo as TaskInfo
-    from mpfora.client.wait_reports import Standing as Standing
-    from mpfora.client.wait_reports import told_together as told_together
+    from mpfora.client.tasks.purge import Purged as Purged
+    from mpfora.client.tasks.submit import NewTask as NewTask
+    from mpfora.client.tasks.submit import Submitted as Submitted
+    from mpfora.client.tasks.wait_reports import Standing as Standing
+    from mpfora.client.tasks.wait_reports import told_together as told_together
     from mpfora.errors import FilterError as FilterError
     from mpfora.model.history import Run as Run
     from mpfora.profiles.profile import Profile as Profile
@@ -40,28 +40,28 @@ if TYPE_CHECKING:
 #: public name -> the module that holds it, imported at its first use
 _HOMES = {
     "AsyncClient": "mpfora.client.async_client",
-    "AsyncGroup": "mpfora.client.group",
+    "AsyncGroup": "mpfora.client.groups.group",
     "Client": "mpfora.client.sync_client",
     "FilterError": "mpfora.errors",
     "Group": "mpfora.client.sync_group",
-    "GroupExists": "mpfora.client.group_errors",
-    "GroupIncomplete": "mpfora.client.group_errors",
-    "GroupNotFound": "mpfora.client.group_errors",
-    "GroupProgress": "mpfora.client.group_progress",
-    "LiveStack": "mpfora.client.questions",
-    "NewTask": "mpfora.client.submit",
-    "NodeInfo": "mpfora.client.node_info",
-    "Page": "mpfora.client.pages",
+    "GroupExists": "mpfora.client.groups.errors",
+    "GroupIncomplete": "mpfora.client.groups.errors",
+    "GroupNotFound": "mpfora.client.groups.errors",
+    "GroupProgress": "mpfora.client.groups.progress",
+    "LiveStack": "mpfora.client.questions.questions",
+    "NewTask": "mpfora.client.tasks.submit",
+    "NodeInfo": "mpfora.client.info.node_info",
+    "Page": "mpfora.client.filters.pages",
     "Profile": "mpfora.profiles.profile",
-    "Purged": "mpfora.client.purge",
-    "ReloadFailed": "mpfora.client.node_code",
+    "Purged": "mpfora.client.tasks.purge",
+    "ReloadFailed": "mpfora.client.questions.node_code",
     "Run": "mpfora.model.history",
-    "Standing": "mpfora.client.wait_reports",
-    "Submitted": "mpfora.client.submit",
-    "TaskDetails": "mpfora.client.task_details",
-    "TaskFailed": "mpfora.client.group_errors",
-    "TaskInfo": "mpfora.client.task_info",
-    "told_together": "mpfora.client.wait_reports",
+    "Standing": "mpfora.client.tasks.wait_reports",
+    "Submitted": "mpfora.client.tasks.submit",
+    "TaskDetails": "mpfora.client.snapshot.task_details",
+    "TaskFailed": "mpfora.client.groups.errors",
+    "TaskInfo": "mpfora.client.info.task_info",
+    "told_together": "mpfora.client.tasks.wait_reports",
 }
 
 __all__ = [

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from mpfora.client.command_calls import CommandCalls
-from mpfora.client.event_calls import EventCalls
-from mpfora.client.group_calls import GroupCalls
-from mpfora.client.look_calls import LookCalls
-from mpfora.client.read_calls import ReadCalls
-from mpfora.client.removal_calls import RemovalCalls
-from mpfora.client.retry_calls import RetryCalls
-from mpfora.client.schedule_calls import ScheduleCalls
-from mpfora.client.wait_calls import WaitCalls
+from mpfora.client.groups.group_calls import GroupCalls
 
 
-class AsyncClient(
-    GroupCalls, RetryCalls, RemovalCalls, ReadCalls, LookCalls, EventCalls, WaitCalls, CommandCalls, ScheduleCalls
-):
+class AsyncClient(GroupCalls):
     """Use it in one event loop, best as `async with AsyncClient(...) as client`; it connects at its first call.
 
     endpoints   "host:port", several with commas, a list of them, or EtcdSettings (TLS, user and password). Without

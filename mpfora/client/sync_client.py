@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpfora.client.async_client import AsyncClient
-from mpfora.client.loop_thread import LoopThread
+from mpfora.client.loop.loop_thread import LoopThread
 from mpfora.client.sync_group import SyncGroupCalls
 from mpfora.config.settings import EtcdSettings
 from mpfora.errors import MpforaError, TaskExists
@@ -20,19 +20,19 @@ from mpfora.model.state import Message
 
 # for what calls return: each imports what it needs
 if TYPE_CHECKING:
-    from mpfora.client.balance_preview import PlannedMove
-    from mpfora.client.cluster_events import ClusterEvent
-    from mpfora.client.log_lines import LogLine
-    from mpfora.client.node_info import NodeInfo
-    from mpfora.client.pages import Page
-    from mpfora.client.purge import Purged
-    from mpfora.client.questions import LiveStack
-    from mpfora.client.schedule_info import ScheduleInfo
-    from mpfora.client.submit import NewTask, Submitted
+    from mpfora.client.filters.pages import Page
+    from mpfora.client.info.cluster_events import ClusterEvent
+    from mpfora.client.info.node_info import NodeInfo
+    from mpfora.client.info.schedule_info import ScheduleInfo
+    from mpfora.client.info.task_info import TaskInfo
+    from mpfora.client.logs.log_lines import LogLine
+    from mpfora.client.questions.questions import LiveStack
+    from mpfora.client.snapshot.balance_preview import PlannedMove
+    from mpfora.client.snapshot.task_details import TaskDetails
     from mpfora.client.sync_mirror import SyncMirror
-    from mpfora.client.task_details import TaskDetails
-    from mpfora.client.task_info import TaskInfo
-    from mpfora.client.wait_reports import Standing
+    from mpfora.client.tasks.purge import Purged
+    from mpfora.client.tasks.submit import NewTask, Submitted
+    from mpfora.client.tasks.wait_reports import Standing
     from mpfora.model.code import Code
     from mpfora.profiles.profile import Profile
 

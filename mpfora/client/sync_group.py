@@ -7,15 +7,15 @@ from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpfora.client.async_client import AsyncClient
-from mpfora.client.loop_thread import LoopThread
+from mpfora.client.loop.loop_thread import LoopThread
 from mpfora.errors import MpforaError
 from mpfora.handlers import DeclaredSubmit, Submittable
 from mpfora.model.state import Message
 
 if TYPE_CHECKING:
-    from mpfora.client.group import AsyncGroup
-    from mpfora.client.group_progress import GroupProgress
-    from mpfora.client.task_info import TaskInfo
+    from mpfora.client.groups.group import AsyncGroup
+    from mpfora.client.groups.progress import GroupProgress
+    from mpfora.client.info.task_info import TaskInfo
 
 P = TypeVar("P")
 Each = Callable[[AsyncGenerator[Any, None]], Iterator[Any]]

@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from mpfora.client.async_client import AsyncClient
-from mpfora.client.cluster_mirror import ClusterMirror
-from mpfora.client.filter import Filter
-from mpfora.client.loop_thread import LoopThread
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.pages import Page
-from mpfora.client.pending_by_reason import Waiting
-from mpfora.client.run_gauges import NodeTotals
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.filters.filter import Filter
+from mpfora.client.filters.pages import Page
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.loop.loop_thread import LoopThread
+from mpfora.client.mirror.cluster_mirror import ClusterMirror
+from mpfora.client.mirror.pending_by_reason import Waiting
+from mpfora.client.mirror.run_gauges import NodeTotals
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.demo.cases import Case, Good
 from mpfora.demo.story import claimed
 from mpfora.demo.verdict import Evidence, Verdict, innermost, result_holds

@@ -15,8 +15,8 @@ from types import FrameType
 from rich.console import Console
 
 from mpfora.client import Client, NewTask
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.demo.cases import BAD, CASES, GOOD, handler_specs
 from mpfora.demo.cluster import NAMESPACE, Cluster
 from mpfora.demo.report import print_report

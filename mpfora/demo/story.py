@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.demo.cases import Case, Good
 from mpfora.demo.verdict import Kill, innermost
 from mpfora.demo.witness import Run

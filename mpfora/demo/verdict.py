@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.demo.cases import Bad, Good
 from mpfora.demo.witness import Run
 from mpfora.model.state import State

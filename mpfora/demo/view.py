@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.demo.cases import Case
 from mpfora.demo.story import Kind, Line, Scene, Story, claimed
 from mpfora.demo.verdict import innermost

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.pending_by_reason import Waiting
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.mirror.pending_by_reason import Waiting
 from mpfora.store.kv import Space
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mpfora.client.async_client import AsyncClient
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.questions import ask
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.questions.questions import ask
 from mpfora.cluster.changes import Malformed
 from mpfora.cluster.clocks import read_clocks
 from mpfora.cluster.decode import parse_listing

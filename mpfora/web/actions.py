@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mpfora.client import AsyncClient
-from mpfora.client.filter import parse_filter
-from mpfora.client.task_info import FINISHED, TaskInfo
+from mpfora.client.filters.filter import parse_filter
+from mpfora.client.info.task_info import FINISHED, TaskInfo
 from mpfora.errors import BadValue, MpforaError, ScheduleNotFound
 from mpfora.model.state import Message
 from mpfora.model.units import parse_duration, parse_time, shown

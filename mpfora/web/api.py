@@ -12,8 +12,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from mpfora.client.submit import find_task_id
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.tasks.submit import find_task_id
 from mpfora.errors import (
     AnsweredOtherwise,
     BadValue,

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from typing import Any
 
-from mpfora.client.cluster_events import EventFold
+from mpfora.client.info.cluster_events import EventFold
 from mpfora.store.keys import Layout
 from mpfora.store.kv import Revision
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from mpfora.client.cluster_mirror import ClusterMirror
+from mpfora.client.mirror.cluster_mirror import ClusterMirror
 from mpfora.errors import MpforaError
 from mpfora.store.kv import Space
 from mpfora.web.overview import late_s

@@ -8,9 +8,9 @@ from dataclasses import fields
 from typing import Any
 
 from mpfora._version import __version__
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.schedule_info import ScheduleInfo
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.schedule_info import ScheduleInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.web.operations import OPERATIONS, Operation
 
 _ANY: Mapping[str, Any] = {}

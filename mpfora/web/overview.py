@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from mpfora.client.cluster_mirror import ClusterMirror
-from mpfora.client.filter import having, parse_filter
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.pending_by_reason import Waiting
-from mpfora.client.schedule_info import ScheduleInfo
+from mpfora.client.filters.filter import having, parse_filter
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.schedule_info import ScheduleInfo
+from mpfora.client.mirror.cluster_mirror import ClusterMirror
+from mpfora.client.mirror.pending_by_reason import Waiting
 from mpfora.model.units import format_age, format_size
 from mpfora.web.page_data import PageData
 from mpfora.web.store_watch import StoreWatch

@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from mpfora.client import AsyncClient
-from mpfora.client.cluster_mirror import ClusterMirror
-from mpfora.client.filter import parse_filter
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.filters.filter import parse_filter
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.mirror.cluster_mirror import ClusterMirror
 from mpfora.errors import MpforaError
 from mpfora.model.units import format_time
 from mpfora.web.audit import Audit

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mpfora.client.schedule_info import ScheduleInfo
+from mpfora.client.info.schedule_info import ScheduleInfo
 
 #: for so many seconds a skipped slot is worth attention
 _OF_LATE_S = 3600.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mpfora.client.cluster_mirror import ClusterMirror
-from mpfora.client.filter import Filter, having, parse_filter
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.filters.filter import Filter, having, parse_filter
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.mirror.cluster_mirror import ClusterMirror
 from mpfora.errors import BadValue, NodeNotFound
 from mpfora.model.units import shown
 from mpfora.web.overview import nodes_summary, overview

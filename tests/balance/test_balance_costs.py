@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mpfora.client.balance_preview import deciding_alone, planned_moves, with_shares
-from mpfora.client.rows import node_rows
-from mpfora.client.snapshot import Snapshot, read_snapshot
+from mpfora.client.snapshot.balance_preview import deciding_alone, planned_moves, with_shares
+from mpfora.client.snapshot.rows import node_rows
+from mpfora.client.snapshot.snapshot import Snapshot, read_snapshot
 from mpfora.cluster import changes as ch
 from mpfora.cluster.assignments import Assignments
 from mpfora.cluster.mirror import Mirror

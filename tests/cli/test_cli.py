@@ -25,7 +25,7 @@ from terminal import on_terminal
 
 from mpfora import AsyncClient, Message
 from mpfora.cli import render, run
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.config.etcd_location import Where, parse_endpoints
 from mpfora.config.settings import SettingsError
 from mpfora.embedded.choice import etcd_settings

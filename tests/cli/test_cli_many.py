@@ -19,10 +19,10 @@ from mpfora import AsyncClient, Message
 from mpfora.cli import progress, run
 from mpfora.cli.progress import Progress
 from mpfora.client import NewTask
-from mpfora.client.overview import Overviews
-from mpfora.client.reads import ClusterReader
-from mpfora.client.task_info import TaskInfo
-from mpfora.client.wait_reports import Standing, counted_together
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.questions.overview import Overviews
+from mpfora.client.reading.cluster_reader import ClusterReader
+from mpfora.client.tasks.wait_reports import Standing, counted_together
 from mpfora.errors import BadValue, EtcdRefused, TaskNotFound
 from mpfora.model.state import State, TaskState
 from mpfora.store.state_records import format_state

@@ -15,8 +15,8 @@ from rich.cells import cell_len
 from mpfora.cli import printing, render
 from mpfora.cli.table import Table
 from mpfora.client import NodeInfo, TaskInfo
-from mpfora.client.rows import task_rows
-from mpfora.client.snapshot import Snapshot, TaskKeys
+from mpfora.client.snapshot.rows import task_rows
+from mpfora.client.snapshot.snapshot import Snapshot, TaskKeys
 from mpfora.model.printable import printable_line
 from mpfora.model.state import TaskError
 from mpfora.store.keys import Layout

@@ -10,8 +10,8 @@ from mpfora.cli.task_colours import coloured
 from mpfora.cli.top_board import Board
 from mpfora.cli.top_scene import Scene
 from mpfora.cli.top_screen import once
-from mpfora.client.log_lines import LogLine
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.logs.log_lines import LogLine
 from mpfora.doctor.findings import bad, fine
 from mpfora.model.state import TaskError
 

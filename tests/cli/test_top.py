@@ -29,7 +29,7 @@ from mpfora.cli.top_board import HELP, NODES, TASKS, Board, Deed, chosen, press
 from mpfora.cli.top_scene import Scene
 from mpfora.cli.top_screen import plain, screen
 from mpfora.client import NodeInfo, TaskInfo
-from mpfora.client.run_gauges import NodeTotals, RunGauges
+from mpfora.client.mirror.run_gauges import NodeTotals, RunGauges
 
 NOW = 1_800_000_000.0
 EVIL = "a\x1b[2J\x1b]0;x\x07\u202eb\nc\u4e16\u754c" * 5

@@ -19,8 +19,8 @@ from etcd_server import EtcdServer
 from fake_node import fake_node
 
 from mpfora import AsyncClient, Client, Message
-from mpfora.client.submit import MAX_PROPS, NewTask
-from mpfora.client.wait import Waiter
+from mpfora.client.tasks.submit import MAX_PROPS, NewTask
+from mpfora.client.tasks.wait import Waiter
 from mpfora.embedded import acquire
 from mpfora.errors import (
     AnsweredOtherwise,
@@ -227,7 +227,7 @@ async def test_a_node_that_tells_nothing_costs_a_moment_and_no_error(
 async def test_nobody_waits_for_a_go_node(
     client: AsyncClient, endpoint: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpfora.client.progress_reader.PUBLISHED_WITHIN_S", 60)
+    monkeypatch.setattr("mpfora.client.reading.progress_reader.PUBLISHED_WITHIN_S", 60)
     await client.submit("p1")
     async with fake_node(endpoint, namespace, publishes=False, pid=0, capacity=None) as node:
         await node.own("p1")

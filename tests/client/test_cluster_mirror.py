@@ -13,8 +13,8 @@ from fake_node import fake_node
 
 from mpfora import AsyncClient, Message
 from mpfora.client import NewTask
-from mpfora.client.cluster_mirror import ClusterMirror
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.mirror.cluster_mirror import ClusterMirror
 from mpfora.errors import ClientClosed, EtcdUnreachable, TaskNotFound
 from mpfora.model.state import State, TaskError, TaskState
 from mpfora.store.keys import Layout
@@ -106,12 +106,12 @@ async def test_the_table_walks_its_orders_where_it_does_not_sort(
     client: AsyncClient, monkeypatch: pytest.MonkeyPatch, namespace: str
 ) -> None:
     """Of many tasks a page is a piece of an order that is kept."""
-    monkeypatch.setattr("mpfora.client.task_table._SORTED_AT_ONCE", 0)
+    monkeypatch.setattr("mpfora.client.mirror.task_table._SORTED_AT_ONCE", 0)
     await test_pages_are_those_of_a_listing(client, namespace)
 
 
 async def test_orders_follow_what_changes(client: AsyncClient, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpfora.client.task_table._SORTED_AT_ONCE", 0)
+    monkeypatch.setattr("mpfora.client.mirror.task_table._SORTED_AT_ONCE", 0)
     keys = Layout(namespace)
     async with client.mirror() as mirror:
         await mirror.ready(20)

@@ -7,7 +7,7 @@ import threading
 from etcd_server import EtcdServer
 from node import Site
 
-from mpfora.client.cluster_events import ClusterEvent, EventFold
+from mpfora.client.info.cluster_events import ClusterEvent, EventFold
 from mpfora.model.state import Message
 from mpfora.store.claim_records import format_owner, format_released
 from mpfora.store.command_records import format_message, format_node_command, parse_by, parse_message

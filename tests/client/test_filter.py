@@ -7,9 +7,9 @@ import re
 import pytest
 
 from mpfora.client import FilterError
-from mpfora.client.filter import ALL, Filter, all_of, having, parse_filter
-from mpfora.client.matching import NO_GAUGES, Facts, Gauges, matcher
-from mpfora.client.pages import Order, Place, page_of, parse_order, parse_place
+from mpfora.client.filters.filter import ALL, Filter, all_of, having, parse_filter
+from mpfora.client.filters.matching import NO_GAUGES, Facts, Gauges, matcher
+from mpfora.client.filters.pages import Order, Place, page_of, parse_order, parse_place
 from mpfora.errors import BadValue, MpforaError
 
 NOW = 1_800_000_000.0

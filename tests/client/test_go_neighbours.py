@@ -12,8 +12,8 @@ from fake_node import fake_node
 from go_node import delete_by_prefix, go_node, tasks
 
 from mpfora import AsyncClient
-from mpfora.client.go_notices import notices, of_many
-from mpfora.client.submit import NewTask
+from mpfora.client.tasks.go_notices import notices, of_many
+from mpfora.client.tasks.submit import NewTask
 from mpfora.errors import MpforaError, NotCarriedOut, StillRunning, TaskExists
 from mpfora.model.state import Message
 from mpfora.store.claim_records import format_released

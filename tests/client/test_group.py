@@ -14,9 +14,9 @@ from fake_node import fake_node
 
 from mpfora import AsyncClient, Client, Message
 from mpfora.client import NewTask
-from mpfora.client.group import AsyncGroup
-from mpfora.client.group_errors import GroupExists, GroupIncomplete, GroupNotFound, TaskFailed
-from mpfora.client.wait import wait_change
+from mpfora.client.groups.errors import GroupExists, GroupIncomplete, GroupNotFound, TaskFailed
+from mpfora.client.groups.group import AsyncGroup
+from mpfora.client.tasks.wait import wait_change
 from mpfora.errors import (
     BadValue,
     EtcdRefused,
@@ -186,7 +186,7 @@ async def test_a_client_that_was_killed_comes_again(client: AsyncClient) -> None
 
 async def test_a_list_of_which_some_never_came(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The size of a list is noted before anything is submitted."""
-    monkeypatch.setattr("mpfora.client.group_maker._WINDOW", 2)
+    monkeypatch.setattr("mpfora.client.groups.maker._WINDOW", 2)
 
     class Stop(Exception):
         pass
@@ -208,7 +208,7 @@ async def test_a_list_of_which_some_never_came(client: AsyncClient, monkeypatch:
 async def test_who_looks_on_waits_while_a_client_submits(
     client: AsyncClient, etcd: EtcdServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpfora.client.group_maker._WINDOW", 1)
+    monkeypatch.setattr("mpfora.client.groups.maker._WINDOW", 1)
     go_on = asyncio.Event()
 
     async with AsyncClient(etcd.endpoint, namespace) as other:

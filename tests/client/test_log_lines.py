@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.client.log_lines import LONGEST, LineCutter, LogLine
+from mpfora.client.logs.log_lines import LONGEST, LineCutter, LogLine
 from mpfora.model.printed import LAST_BYTES, LAST_LINES, last_words
 
 MISSING = "[1000 B are missing here: they were too much, or the disk did not take them]"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from mpfora import AsyncClient
 from mpfora.cli.render import detail
-from mpfora.client.snapshot import Live, read_snapshot, read_state
-from mpfora.client.why_not_running import Reasons
-from mpfora.client.why_waiting import NodeLoad, Turn, why_pending
+from mpfora.client.snapshot.snapshot import Live, read_snapshot, read_state
+from mpfora.client.snapshot.why_not_running import Reasons
+from mpfora.client.snapshot.why_waiting import NodeLoad, Turn, why_pending
 from mpfora.cluster.assignments import Assignments
 from mpfora.cluster.changes import Changes, MemberPut, TaskPut, WantsPut
 from mpfora.cluster.fitting import fits

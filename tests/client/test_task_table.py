@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpfora.client.filter import parse_filter
-from mpfora.client.matching import NO_GAUGES, matcher
-from mpfora.client.task_table import TaskTable
+from mpfora.client.filters.filter import parse_filter
+from mpfora.client.filters.matching import NO_GAUGES, matcher
+from mpfora.client.mirror.task_table import TaskTable
 from mpfora.model.state import State, TaskState
 from mpfora.store.keys import Layout
 from mpfora.store.state_records import format_state
@@ -58,7 +58,7 @@ def scanned(table: TaskTable, q: str) -> set[str]:
 @pytest.fixture(scope="module", autouse=True)
 def few_are_many() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mpfora.client.task_index.LEAST_TASKS", LEAST_TASKS)
+        patch.setattr("mpfora.client.filters.task_index.LEAST_TASKS", LEAST_TASKS)
         yield
 
 
@@ -98,7 +98,7 @@ def test_what_was_asked_before_is_as_true_as_what_is_read_anew(many: TaskTable, 
 
 def test_of_what_was_asked_before_no_task_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     many, read = many_tasks(), 0
-    from mpfora.client import matching
+    from mpfora.client.filters import matching
 
     before = matching.props_texts
 

@@ -21,7 +21,7 @@ import mpfora
 from mpfora import AsyncClient, Client
 from mpfora.child.schema import compile_schema
 from mpfora.child.schema.submission import checked_props
-from mpfora.client.declared import declaration_of, props_of
+from mpfora.client.tasks.declared import declaration_of, props_of
 from mpfora.errors import BadValue, InvalidTask
 
 PROJECT = SUPPORT / "typed_project"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mpfora.client.submit import NewTask
-from mpfora.client.unmet_needs import unmet
+from mpfora.client.tasks.submit import NewTask
+from mpfora.client.tasks.unmet_needs import unmet
 from mpfora.model.task import Member
 
 SMALL = Member("n1", handlers=("train",), has=(("gpus", 1), ("memory", 1 << 30)))

@@ -12,7 +12,7 @@ from etcd_server import EtcdServer
 from fake_node import fake_node
 
 from mpfora import AsyncClient
-from mpfora.client.unowned import settle_txn, state_of
+from mpfora.client.tasks.unowned import settle_txn, state_of
 from mpfora.errors import CommandReplaced, NotTaken, TaskNotFound
 from mpfora.model.state import TRANSITIONS, InvalidMessage, Message, State, TaskState, Verb, next_state
 from mpfora.store.claim_records import format_owner

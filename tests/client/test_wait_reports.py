@@ -10,9 +10,9 @@ from etcd_server import EtcdServer
 from fake_node import fake_node
 
 from mpfora import AsyncClient
-from mpfora.client import wait_reports as module
-from mpfora.client.task_info import TaskInfo
-from mpfora.client.wait_reports import Standing, standing, told_together
+from mpfora.client.info.task_info import TaskInfo
+from mpfora.client.tasks import wait_reports as module
+from mpfora.client.tasks.wait_reports import Standing, standing, told_together
 from mpfora.errors import WaitTimeout
 from mpfora.model.state import State, TaskError, TaskState
 from mpfora.store.claim_records import format_owner

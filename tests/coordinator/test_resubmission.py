@@ -10,8 +10,8 @@ import pytest
 from etcd_server import EtcdServer
 
 from mpfora import AsyncClient, Client
-from mpfora.client.purge import PurgeFilter
-from mpfora.client.submit import NewTask
+from mpfora.client.tasks.purge import PurgeFilter
+from mpfora.client.tasks.submit import NewTask
 from mpfora.errors import InvalidTask, MpforaError, TaskExists
 from mpfora.model.state import State, TaskError, TaskState
 from mpfora.store.kv import Txn, TxnResult, prefix_end

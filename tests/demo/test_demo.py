@@ -19,8 +19,8 @@ import pytest
 from places import ROOT
 from rich.console import Console
 
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.demo import verdict, work
 from mpfora.demo.cases import ACORN, BAD, CASES, GOOD, PRIMES_BELOW, Bad, Good
 from mpfora.demo.report import print_report

@@ -11,8 +11,8 @@ from etcd_server import EtcdServer
 from node import Site, until
 
 from mpfora import AsyncClient
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.pending_by_reason import Waiting
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.mirror.pending_by_reason import Waiting
 from mpfora.config.settings import Settings
 from mpfora.doctor.examine import examine
 from mpfora.doctor.facts import ClusterFacts, EtcdFacts

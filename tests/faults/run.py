@@ -14,7 +14,7 @@ from pathlib import Path
 
 from etcd_server import EtcdServer, encoded
 
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.config.settings import Settings
 from mpfora.errors import MpforaError
 from mpfora.linux.syscalls import boot_ns

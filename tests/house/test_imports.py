@@ -21,7 +21,15 @@ IMPURE = frozenset({
     "select", "setproctitle", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile", "threading", "time",
 })  # fmt: skip
 #: the folders whose modules are pure, all of them
-PURE_ROOMS = ("model", "cluster", "supervisor/node", "supervisor/tasks", "child/schema")
+PURE_ROOMS = (
+    "model",
+    "cluster",
+    "supervisor/node",
+    "supervisor/tasks",
+    "child/schema",
+    "client/info",
+    "client/filters",
+)
 #: and single modules elsewhere
 PURE_MODULES = (
     "ipc.frames", "store.keys", "store.json_format", "store.claim_records",
@@ -33,14 +41,10 @@ PURE_MODULES = (
     "supervisor.balance.balancer", "supervisor.balance.guarded", "supervisor.balance.load_balancing",
     "supervisor.balance.meter",
     "supervisor.balance.rebalancer", "supervisor.balance.views", "supervisor.coordinator.interface",
-    "supervisor.coordinator.transactions", "supervisor.zygote.output", "client.go_notices", "client.submit",
-    "client.snapshot_assignments",
-    "client.log_lines",
-    "client.filter", "client.matching", "client.pages", "client.abridged_state",
-    "client.sorted_places", "client.term_cache",
-
-    "client.unowned", "client.why_waiting", "client.task_info", "client.node_info", "client.snapshot",
-    "client.why_not_running",
+    "supervisor.coordinator.transactions", "supervisor.zygote.output",
+    "client.tasks.go_notices", "client.tasks.submit", "client.tasks.unowned",
+    "client.snapshot.assignments", "client.snapshot.snapshot", "client.snapshot.why_waiting",
+    "client.snapshot.why_not_running", "client.logs.log_lines",
 )  # fmt: skip
 #: no clock, no process and no file of their own, but for the reason given
 NOT_PURE = {"cluster.clocks": "compares this machine's clock with the others'"}
@@ -56,7 +60,10 @@ ROOMS = (
     "koalemos", "metric_forms", "child",
     "supervisor/coordinator", "supervisor/zygote", "supervisor/output",
     "supervisor/tasks", "pool", "supervisor/node", "supervisor/balance",
-    "supervisor", "client", "web", "testing/conformance", "testing", "demo", "doctor", "monitoring", "cli", "",
+    "supervisor",
+    "client/info", "client/filters", "client/loop", "client/snapshot", "client/tasks", "client/schedules",
+    "client/questions", "client/reading", "client/mirror", "client/logs", "client/calls", "client/groups", "client",
+    "web", "testing/conformance", "testing", "demo", "doctor", "monitoring", "cli", "",
 )  # fmt: skip
 #: modules that those below them in their own floor speak in: what happens to a node, and what it does
 VOCABULARY = frozenset({"supervisor.events", "supervisor.actions", "supervisor.timers", "supervisor.reports"})
@@ -251,9 +258,9 @@ def test_a_command_that_shows_one_task_imports_what_it_needs() -> None:
     forbidden = ("cluster.assignments", "cluster.changes", "cluster.mirror", "cluster.fair_plan", "supervisor", "web")
     assert not {name for name in ours if name.startswith(forbidden)}
     assert not ours & {
-        "client.cluster_mirror",
+        "client.mirror.cluster_mirror",
         "client.sync_mirror",
         "embedded.keeper_client",
         "model.schedule",
-        "client.logs",
+        "client.logs.logs",
     }

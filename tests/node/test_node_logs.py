@@ -15,10 +15,10 @@ import pytest
 from etcd_server import EtcdServer
 from node import Node, Site, until
 
-from mpfora.client import local_log, logs, run_log
-from mpfora.client.asker import Asker
-from mpfora.client.group_logs import MOST_LOGS
-from mpfora.client.log_lines import LogLine
+from mpfora.client.logs import local_log, logs, run_log
+from mpfora.client.logs.log_lines import LogLine
+from mpfora.client.logs.logs_of_many import MOST_LOGS
+from mpfora.client.questions.asker import Asker
 from mpfora.store.question_records import Question
 
 HANDLERS = ("counts=log_handlers:counts", "prints=log_handlers:prints")

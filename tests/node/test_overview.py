@@ -10,7 +10,7 @@ from fake_node import fake_node
 from node import Site
 
 from mpfora import AsyncClient
-from mpfora.client.node_info import NodeInfo
+from mpfora.client.info.node_info import NodeInfo
 from mpfora.cluster.overview import Overview, format_overview, parse_overview
 
 

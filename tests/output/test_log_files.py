@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfora.client.log_lines import LineCutter
+from mpfora.client.logs.log_lines import LineCutter
 from mpfora.run_logs.places import RunName, default_folder, folder_name, parts_of
 from mpfora.run_logs.reader import read_piece, since_start, tail_start
 from mpfora.supervisor.output import log_store as log_store_module

@@ -9,9 +9,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.client.filter import FIELDS, FilterError, Pattern, Term, parse_filter
-from mpfora.client.matching import NO_GAUGES, Facts, Gauges, matcher, text_test
-from mpfora.client.task_info import LISTED_STATES
+from mpfora.client.filters.filter import FIELDS, FilterError, Pattern, Term, parse_filter
+from mpfora.client.filters.matching import NO_GAUGES, Facts, Gauges, matcher, text_test
+from mpfora.client.info.task_info import LISTED_STATES
 
 some_text = st.one_of(st.text(max_size=8), st.text(alphabet='ab*?":,.-\\ ', max_size=10))
 words = st.sampled_from(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpfora.client.group_book import GroupBook
-from mpfora.client.group_ids import IdPattern, in_order
-from mpfora.client.group_progress import Pace, eta_since, fraction_of
-from mpfora.client.task_info import LISTED_STATES
+from mpfora.client.groups.book import GroupBook
+from mpfora.client.groups.ids import IdPattern, in_order
+from mpfora.client.groups.progress import Pace, eta_since, fraction_of
+from mpfora.client.info.task_info import LISTED_STATES
 
 IDS = [f"t{n}" for n in range(6)]
 #: of each task what a look shows: it is not there, it is there, it has finished

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 
-from mpfora.client.submit import NewTask, is_removed, replace_txn, replaceable, submit_txn
+from mpfora.client.tasks.submit import NewTask, is_removed, replace_txn, replaceable, submit_txn
 from mpfora.config.settings import Settings
 from mpfora.model.outcome import Said
 from mpfora.model.state import Message, Verb

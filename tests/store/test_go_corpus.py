@@ -13,7 +13,7 @@ from go_json import STATES, STRUCTS, GoError, go_float, go_json, go_string, go_t
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.client.submit import NewTask, format_props
+from mpfora.client.tasks.submit import NewTask, format_props
 from mpfora.config.props import OWN_NAMES, parse_wants
 from mpfora.model.state import Message, State, TaskError, TaskState, Verb, next_state
 from mpfora.model.task import Member, Wants

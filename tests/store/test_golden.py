@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mpfora.client.submit import NewTask, kept_of, replace_txn, submit_txn
+from mpfora.client.tasks.submit import NewTask, kept_of, replace_txn, submit_txn
 from mpfora.model.code import Code, Reload, ReloadState
 from mpfora.model.history import Run
 from mpfora.model.state import Message, State, TaskError, TaskState, Verb

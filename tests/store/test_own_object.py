@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from mpfora.client.rows import task_rows
-from mpfora.client.snapshot import Snapshot, TaskKeys
-from mpfora.client.submit import NewTask, format_props
+from mpfora.client.snapshot.rows import task_rows
+from mpfora.client.snapshot.snapshot import Snapshot, TaskKeys
+from mpfora.client.tasks.submit import NewTask, format_props
 from mpfora.config.props import BadSetting, TaskSettings, parse_task_settings, parse_wants, read_task_settings
 from mpfora.errors import InvalidTask
 from mpfora.model.task import Wants

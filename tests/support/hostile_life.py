@@ -22,10 +22,10 @@ from sim.machine import Machine, Surroundings
 from sim.runner import simulated
 
 from mpfora.cli import render
-from mpfora.client.balance_preview import planned_moves, with_shares
-from mpfora.client.purge import PurgeFilter, _why_kept
-from mpfora.client.rows import node_rows, task_rows
-from mpfora.client.snapshot import Snapshot, read_live, read_snapshot
+from mpfora.client.snapshot.balance_preview import planned_moves, with_shares
+from mpfora.client.snapshot.rows import node_rows, task_rows
+from mpfora.client.snapshot.snapshot import Snapshot, read_live, read_snapshot
+from mpfora.client.tasks.purge import PurgeFilter, _why_kept
 from mpfora.config.settings import Settings
 from mpfora.ipc import frames
 from mpfora.model.history import Run

@@ -13,7 +13,8 @@ from typing import Any
 from patches import patched
 
 from mpfora import retry
-from mpfora.client import rows, task_info
+from mpfora.client.info import task_info
+from mpfora.client.snapshot import rows
 from mpfora.config import props
 from mpfora.model import history, state, units
 from mpfora.store import claim_records, command_records, history_records, json_format, keys, state_records

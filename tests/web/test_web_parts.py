@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mpfora.web
-from mpfora.client.node_info import NodeInfo
-from mpfora.client.task_info import TaskInfo
+from mpfora.client.info.node_info import NodeInfo
+from mpfora.client.info.task_info import TaskInfo
 from mpfora.web.charts import Charts, Ended, Point, percentile
 from mpfora.web.openapi import SCHEMAS, document
 from mpfora.web.operations import OPERATIONS

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mpfora.client.run_gauges import RunGauges
-from mpfora.client.schedule_info import ScheduleInfo, schedule_info
-from mpfora.client.schedule_table import ScheduleTable
+from mpfora.client.info.schedule_info import ScheduleInfo, schedule_info
+from mpfora.client.mirror.run_gauges import RunGauges
+from mpfora.client.schedules.schedule_table import ScheduleTable
 from mpfora.model.schedule import Progress, Schedule
 from mpfora.model.state import State, TaskState
 from mpfora.store.keys import Layout

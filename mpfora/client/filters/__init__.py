@@ -1,0 +1,1 @@
+"""Which tasks are meant: the filter grammar, what matches, the order of lists, and their pages. Pure."""

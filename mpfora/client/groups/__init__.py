@@ -1,0 +1,1 @@
+"""Groups: many tasks of one handler, submitted, followed and commanded as one."""

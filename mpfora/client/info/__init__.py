@@ -1,0 +1,1 @@
+"""What users see of one task, node, schedule or event: values, and nothing else."""

@@ -1,0 +1,1 @@
+"""What tasks print, read on their nodes or from this machine's files."""

@@ -1,0 +1,1 @@
+"""In which process, event loop and thread a client lives."""

@@ -1,0 +1,1 @@
+"""Questions to a node, and commands to it that its record answers."""

@@ -1,0 +1,1 @@
+"""Reading a namespace from outside: one listing, one task, what runs tell."""

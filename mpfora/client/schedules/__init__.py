@@ -1,0 +1,1 @@
+"""Schedules, as a client writes and lists them."""
