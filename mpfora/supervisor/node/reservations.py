@@ -11,8 +11,6 @@ runs do not end, and the next reservation is longer: where runs end, one of them
 A node with --preempt reserves sooner where runs of less urgent tasks can make room, and asks these to leave. It does so
 for one task after the other, so the pace is bounded. Where they have just begun it reserves after all nodes whose runs
 can leave at once, and looks again each second whether they are old enough.
-
-A task keeps the wait that it has collected while it waits, also behind a more urgent one of its kind.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ from mpfora.model.needs import Needs, Room
 from mpfora.model.task import Member
 from mpfora.supervisor import actions as do
 from mpfora.supervisor.node.status import NodeStatus
+from mpfora.supervisor.node.waits import Waits
 from mpfora.supervisor.tasks.preemption import Preemption
 
 #: how long a task waits before the first node reserves, and each next node after it
@@ -61,10 +60,7 @@ class Reservations:
         self._look_s = self._preempt_s = 0.0
         #: the tasks that are to leave for the reservation
         self._leaving: list[str] = []
-        #: tasks that wait for resources, by id: since when this node has seen that
-        self._since: dict[str, float] = {}
-        #: those for which this node has reserved in vain: until when it lets others have what is free
-        self._rests: dict[str, float] = {}
+        self._waits = Waits(assignments.scarcity)
 
     def decide(self, now_s: float, *, may_publish: bool, may_claim: bool) -> list[do.Action]:
         """Begin or end a reservation, and publish a record that says so. may_claim: the node takes tasks."""
@@ -100,7 +96,7 @@ class Reservations:
         if self.present is not None:
             self._end(self.present, now_s)
         starved = self._assignments.scarcity.starved(also_slots=self._preemption is not None)
-        self._keep_waits([task_id for (_, task_id), _ in starved], now_s)
+        self._waits.note([task_id for (_, task_id), _ in starved], now_s)
         reserving = {m.name: m.reserves for m in self._mirror.members.values() if m.reserves and m.name != self._node}
         for (_, task_id), kind in starved:
             if self.present is not None and self.present.task_id == task_id:
@@ -113,13 +109,6 @@ class Reservations:
                 reserving[order[0]] = task_id
             if self._node in order and (self.present is None or self._preemption is not None):
                 self._begin(task_id, kind, order, now_s)
-
-    def _keep_waits(self, starved: list[str], now_s: float) -> None:
-        """Who waited before goes on to wait, though a more urgent task of its kind is the first now."""
-        is_waiting = self._assignments.scarcity.is_waiting
-        kept = {task_id: since for task_id, since in self._since.items() if is_waiting(task_id)}
-        self._since = dict.fromkeys(starved, now_s) | kept
-        self._rests = {task_id: until for task_id, until in self._rests.items() if task_id in kept}
 
     def _order(self, task_id: str, kind: Kind, reserving: dict[str, str]) -> list[str]:
         """The nodes that may reserve for a task, in the order of their turns: who lacks the least comes first."""
@@ -135,8 +124,8 @@ class Reservations:
 
     def _begin(self, task_id: str, kind: Kind, order: list[str], now_s: float) -> None:
         """order: the nodes whose turn it is, one after the other."""
-        place, waited_s = order.index(self._node), now_s - self._since[task_id]
-        rests = now_s < self._rests.get(task_id, now_s)
+        place, waited_s = order.index(self._node), self._waits.waited_s(task_id, now_s)
+        rests = self._waits.rests(task_id, now_s)
         leaving = self._choose(task_id, kind, now_s) if waited_s >= URGENT_WAIT_S * (1 + place) else None
         if leaving is None or (rests and not leaving):
             is_last = waited_s >= URGENT_WAIT_S * (1 + place + len(order))
@@ -194,7 +183,7 @@ class Reservations:
             self.present = None
         elif now_s >= present.until_s:
             self.present = None
-            self._rests[present.task_id] = now_s + (present.until_s - present.began_s)
+            self._waits.rest(present.task_id, now_s + (present.until_s - present.began_s))
 
     def _is_able(self, task_id: str) -> bool:
         """Whether this node may be assigned the task, if it had room."""
