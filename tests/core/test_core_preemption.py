@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core_story import RELEASED, Story, claims, kinds
 
-from mpfora.cluster.changes import MemberPut, TaskPut, WantsPut
+from mpfora.cluster.changes import MemberGone, MemberPut, TaskPut, WantsPut
 from mpfora.model.state import Message
 from mpfora.model.task import Wants
 from mpfora.supervisor import actions as do
@@ -74,3 +74,23 @@ def test_nothing_is_kept_and_nobody_asked_for_a_task_that_the_node_cannot_run_an
     assert story.wait(1.5) == [do.Publish(story.record())]
     story.put(MemberPut(story.record()))
     assert story.wait(20) == []
+
+
+def test_a_node_that_reserves_and_whose_record_is_gone_waits_until_it_has_one_again() -> None:
+    story = Story(max_tasks=1, preempt=True)
+    story.hold("young")
+    put_urgent(story)
+    story.wait(6)
+    story.put(MemberPut(story.record(reserves="urgent")))
+    story.put(MemberGone(story.me))
+    story.wait(3)  # a story tells where the core spins
+    assert story.core.reservations.wake_at() is None
+
+
+def test_a_node_that_came_back_without_resources_does_not_look_while_its_former_record_stands_there() -> None:
+    story = Story(max_tasks=1)
+    story.hold("a")
+    story.put(MemberPut(story.record(has=(("gpus", 1),))))
+    story.put(TaskPut("b"), WantsPut("b", Wants(needs=(("gpus", 1),))))
+    story.wait(3)  # a story tells where the core spins
+    assert story.core.reservations.wake_at() is None

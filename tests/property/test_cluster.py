@@ -24,6 +24,7 @@ PLANTED_SEEDS = 120
 UNDYING_SEEDS = 150
 CLOCK_SEEDS = 40
 RESOURCE_SEEDS = 40
+PREEMPT_SEEDS = 40
 
 
 @pytest.mark.timeout(1800)
@@ -51,6 +52,12 @@ def test_wall_clocks_that_are_years_wrong_and_are_set_lose_no_task_and_run_none_
 def test_no_node_gives_more_than_it_has_no_unit_is_shared_and_no_task_starves() -> None:
     failed = [verdict for seed in range(RESOURCE_SEEDS) if (verdict := run_one(seed, "resources")).violations]
     assert not failed, "\n\n".join(map(str, failed[:3])) + f"\n{len(failed)} of {RESOURCE_SEEDS}"
+
+
+@pytest.mark.timeout(600)
+def test_who_preempts_makes_room_for_more_urgent_tasks_only_and_no_run_loses_what_it_saved() -> None:
+    failed = [verdict for seed in range(PREEMPT_SEEDS) if (verdict := run_one(seed, "preemption")).violations]
+    assert not failed, "\n\n".join(map(str, failed[:3])) + f"\n{len(failed)} of {PREEMPT_SEEDS}"
 
 
 @pytest.mark.timeout(900)

@@ -154,16 +154,19 @@ class Books:
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def active(self, node: str) -> int:
-        """Tasks that the node owns and that need a process."""
-        return sum(
-            1 for task in self.tasks.values() if task.owner is not None and task.owner.node == node and not task.resting
-        )
+        """How many tasks the node owns that need a process."""
+        return len(self.held(node))
 
     def owned(self, node: str) -> int:
         return sum(1 for task in self.tasks.values() if task.owner is not None and task.owner.node == node)
 
-    def can_take(self, member: Member, task: TaskBook) -> bool:
-        """Whether a node has what a task asks for, is willing, and has room."""
+    def held(self, node: str) -> list[TaskBook]:
+        """Tasks that the node owns and that need a process."""
+        holds = (one for one in self.tasks.values() if one.owner is not None and one.owner.node == node)
+        return [one for one in holds if not one.resting]
+
+    def is_fit(self, member: Member, task: TaskBook) -> bool:
+        """Whether a node is willing, and has what a task asks for, if nobody else has it."""
         if member.frozen or member.draining:
             return False
         handler = task.wants.handler
@@ -173,7 +176,11 @@ class Books:
             return False
         if any(member.labels.get(key) != value for key, value in task.wants.labels.items()):
             return False
-        if not is_met(task.wants.needs or NOTHING, member.has):
+        return is_met(task.wants.needs or NOTHING, member.has)
+
+    def can_take(self, member: Member, task: TaskBook) -> bool:
+        """Whether a node has what a task asks for, is willing, and has room."""
+        if not self.is_fit(member, task):
             return False
         has_slot = member.capacity is None or self.active(member.name) < member.capacity
         return task.resting or (has_slot and is_met(task.wants.needs or NOTHING, self.free(member, task)))

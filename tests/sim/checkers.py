@@ -18,6 +18,7 @@ from mpfora.supervisor.coordinator.transactions import NOTHING_SAVED
 from .books import Books, TaskBook, is_own_error
 from .fake_etcd import Granted
 from .kernel import DEADLY, Proc
+from .making_room import MakingRoom
 from .resources import Resources
 from .scenario import EPOCH, Scenario
 
@@ -45,6 +46,7 @@ class Checkers:
         self._tasks = {plan.id: plan for plan in scenario.tasks}
         self.books = Books(layout)
         self._resources = Resources(self.books, now, scenario, self.say)
+        self.making_room = MakingRoom(self.books, now, scenario, self.say)
         self.violations: list[str] = []
         #: live processes, by task
         self.live: dict[str, list[Proc]] = {}
@@ -126,6 +128,7 @@ class Checkers:
 
     def said(self, proc: Proc, said: Said) -> None:
         self.books.task(proc.task).evidence.said.append((proc.fence, said))
+        self.making_room.said(proc.task, said)
 
     def ended(self, proc: Proc) -> None:
         self.live[proc.task].remove(proc)
@@ -273,6 +276,7 @@ class Checkers:
         ]
         claimed = self.books.take(revision)
         self._resources.changed(claimed)
+        self.making_room.changed()
         for task_id in gone:
             if "/" not in task_id and task_id != "_metafora" and writer != CLIENT:
                 self._check_gone(self.books.task(task_id), writer)

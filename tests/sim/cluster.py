@@ -102,6 +102,8 @@ class Cluster(Surroundings):
 
     def event(self, node: str, event: ev.Event) -> None:
         self.events += 1
+        if isinstance(event, ev.ChildSaved) and (task_id := self._forked.get((node, event.run))):
+            self.checks.making_room.saved(task_id, event.checkpoint_json)
         if self._trace is not None:
             self.note(f"{node} <- {event}")
 
@@ -114,8 +116,10 @@ class Cluster(Surroundings):
             self._forked[node, command.run] = command.spec.task_id
             self.checks.ordered(command.spec.task_id)
             self.promises.ordered(node, command)
+            self.checks.making_room.ordered(node, command)
         elif isinstance(command, do.AskStop):
             self.promises.asked(node, command)
+            self.checks.making_room.asked(node, command, self._forked[node, command.run])
             if command.reason == "rebalance":
                 self.moves.append((self.world.now, self._forked[node, command.run]))
         if self._trace is not None:
@@ -146,6 +150,7 @@ class Cluster(Surroundings):
             retry=scenario.retry,
             on_etcd_loss="run" if plan.runs_on else "fence",
             has=plan.has,
+            preempt=plan.preempt,
         )
         rng = random.Random(self.rng.random())
         machine = Machine(self.world, self.etcd, self, settings, rng, 1.0 + plan.drift, plan.wrong_by_s)

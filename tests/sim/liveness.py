@@ -37,6 +37,8 @@ def _unsettled_task(cluster: Cluster, book: TaskBook) -> str:
         return "should have been woken" if _is_overdue(cluster, book.asleep_until) else ""
     if book.owner is None:
         able = [m.name for m in cluster.checks.books.members.values() if cluster.checks.books.can_take(m, book)]
+        if not able and (could := cluster.checks.making_room.who_could(book)):
+            return f"waits, though less urgent ones on {could} could make room"
         return f"is not claimed, though {able} could" if able else ""
     if book.command:
         return "has a command that is not answered"

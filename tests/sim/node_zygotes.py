@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mpfora.model.outcome import Cause, Death, classify
-from mpfora.model.run_spec import RunSpec
+from mpfora.model.run_spec import RunLimits, RunSpec
 from mpfora.model.state import Message
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.zygote.runs import RunUsage
@@ -134,6 +134,9 @@ class NodeZygotes:
 
     def progress(self, run: int) -> None:
         return None
+
+    def limits(self, run: int) -> RunLimits | None:
+        return next((limits for end in self._ends if (limits := end.limits(run)) is not None), None)
 
     def usage(self, run: int) -> RunUsage | None:
         return next((usage for end in self._ends if (usage := end.usage(run)) is not None), None)

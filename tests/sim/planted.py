@@ -37,6 +37,7 @@ from mpfora.supervisor.tasks import (
     grace,
     lifecycle,
     ownership,
+    preemption,
     run_ends,
     stop_ladder,
     waking,
@@ -513,12 +514,49 @@ def starts_beyond_what_there_is() -> list[Patch]:
 
 def nothing_is_reserved() -> list[Patch]:
     """No node keeps anything for a task that has waited for long."""
-    return [(reservations.Reservations, "_begin", lambda self, task_id, kind, place, now_s: None)]
+    return [(reservations.Reservations, "_begin", lambda self, task_id, kind, order, now_s: None)]
 
 
 def priorities_ignored() -> list[Patch]:
     """Tasks that wait are claimed by age alone."""
     return [(task_view.TaskView, "order", property(lambda self: self.created))]
+
+
+def nobody_makes_room() -> list[Patch]:
+    """On no node does a run leave for a more urgent task."""
+    return [(preemption.Preemption, "choose", lambda self, task_id, needs, room, now_s: None)]
+
+
+def anybody_makes_room() -> list[Patch]:
+    """Runs leave for tasks that are as urgent as theirs, too."""
+    real = preemption.Preemption._less_urgent
+
+    def less_urgent(self: Any, task_id: str, holders: Any, now_s: float) -> Any:
+        before = self._priority
+        self._priority = lambda one: before(one) + (one == task_id)
+        try:
+            return real(self, task_id, holders, now_s)
+        finally:
+            del self._priority
+
+    return [(preemption.Preemption, "_less_urgent", less_urgent)]
+
+
+def young_runs_make_room() -> list[Patch]:
+    """A run may be asked to leave as soon as it has begun."""
+    return [(preemption, "SPARED_S", 0.0)]
+
+
+def who_makes_room_saves_nothing() -> list[Patch]:
+    """What a run says when it leaves is not written with the release of its task."""
+    real = lifecycle._write
+
+    def write(claimed: Any, wanted: Any) -> Any:
+        if isinstance(wanted, do.Release) and wanted.update.checkpoint_json is not None:
+            wanted = replace(wanted, update=replace(wanted.update, checkpoint_json=None))
+        return real(claimed, wanted)
+
+    return [(lifecycle, "_write", write)]
 
 
 #: name -> (the fault, the kinds of violation of which one at least must be told, the kind of life, or the probe, that
@@ -574,6 +612,10 @@ FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
         (starts_beyond_what_there_is, ("more than it has",), "resources"),
         (nothing_is_reserved, ("starves",), "resources"),
         (priorities_ignored, ("out of order",), "resources"),
+        (nobody_makes_room, ("does not settle",), "preemption"),
+        (anybody_makes_room, ("room for nobody",), "preemption"),
+        (young_runs_make_room, ("room for nobody",), "preemption"),
+        (who_makes_room_saves_nothing, ("what was saved is lost",), "preemption"),
         (will_waits_for_nobody, ("released alive", "two at once"), "former"),
         (deadline_of_the_newest_zygote_alone, ("beyond its lease", "two at once"), "former"),
         (every_loss_is_the_first_zygote_s, ("does not settle",), "reload"),

@@ -60,6 +60,11 @@ PROFILES: Mapping[str, tuple[str, ...]] = {
         "cut", "cut_out", "cut_back", "leader", "kill_supervisor", "stop_supervisor", "kill_zygote", "stop_zygote",
         "power_off", "shut_down", "hurry", "kill_both", "pause", "lag",
     ),
+    # nodes that preempt, tasks that go on for long, and urgent ones that come later
+    "preemption": (
+        "cut", "cut_out", "cut_back", "leader", "kill_supervisor", "stop_supervisor", "kill_zygote", "stop_zygote",
+        "power_off", "shut_down", "hurry", "kill_both", "pause", "lag",
+    ),
     "all": (
         "cut", "cut_out", "cut_back", "leader", "compact", "storm", "kill_supervisor", "stop_supervisor", "kill_zygote",
         "stop_zygote", "power_off", "shut_down", "hurry", "no_forks", "no_zygotes", "busy", "kill_both", "pause", "lag",
@@ -98,6 +103,8 @@ POISON_LIVES = 0.03
 RELOAD_LIVES = 0.15
 #: so many lives have tasks that need resources
 RESOURCE_LIVES = 0.06
+#: so many lives have nodes that preempt; where nothing fails there, urgent tasks come for so long
+PREEMPT_LIVES, URGENT_COME_S = 0.06, 60.0
 #: how long a stream of small tasks goes on, where nothing fails
 STREAM_S = 140.0
 #: so many lives have tasks that end in what nothing holds
@@ -111,7 +118,7 @@ _TASK_VERBS = (
 @dataclass(frozen=True, slots=True)
 class NodePlan:
     """drift: by how much its boot clock is too fast. runs_on: its tasks outlive the loss of etcd. wrong_by_s: its wall
-    clock is ahead, or behind. has: its resources."""
+    clock is ahead, or behind. has: its resources. preempt: less urgent runs leave for more urgent tasks."""
 
     name: str
     capacity: int
@@ -122,6 +129,7 @@ class NodePlan:
     runs_on: bool = False
     wrong_by_s: float = 0.0
     has: Needs = NO_NEEDS
+    preempt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,9 +427,76 @@ def draw(seed: int, profile: str | None = None) -> Scenario:
         profile = "poison"
     if profile is None and random.Random(seed ^ 0x4A5).random() < RESOURCE_LIVES:
         profile = "resources"
-    return with_resources(
-        with_reloads(with_wrong_clocks(with_poison(with_unholdable(with_costs(Drawer(seed, profile).draw())))))
+    if profile is None and random.Random(seed ^ 0x93E).random() < PREEMPT_LIVES:
+        profile = "preemption"
+    drawn = with_poison(with_unholdable(with_costs(Drawer(seed, profile).draw())))
+    return with_preemption(with_resources(with_reloads(with_wrong_clocks(drawn))))
+
+
+def with_preemption(scenario: Scenario) -> Scenario:
+    """A life of the profile "preemption" as it is: tasks that go on fill the nodes, and urgent ones come. Drawn apart
+    from the rest. In half of these lives nothing fails."""
+    if scenario.profile != "preemption":
+        return scenario
+    rng = random.Random(scenario.seed ^ 0x93E)
+    nodes = tuple(_preempting(rng, plan) for plan in scenario.nodes[: rng.choice((1, 2, 3))])
+    nodes = (replace(nodes[0], preempt=True), *nodes[1:])
+    is_quiet = rng.random() < 0.5
+    safety_s = URGENT_COME_S if is_quiet else scenario.safety_s
+    tasks = _long_tasks(rng, nodes)
+    for number in range(rng.choice((1, 2, 4, 6))):
+        kind = rng.choice(("result", "forever"))
+        act = Act(kind, after_s=rng.uniform(1, 15), saves_s=rng.choice((None, 1.0)))
+        asks = Asks(needs=_part(rng, nodes), priority=rng.choice((0, 1, 9, 9, 50)))
+        tasks.append(TaskPlan(f"u{number}", rng.uniform(6, 0.8 * safety_s + 6), (act,), asks=asks))
+    if is_quiet:
+        nodes = tuple(replace(plan, starts_at=0.0, drift=0.0) for plan in nodes)
+        return replace(
+            scenario, nodes=nodes, tasks=tuple(tasks), faults=(), commands=(), weather=Weather(), safety_s=safety_s,
+            unfreezes=True, reader=False,
+        )  # fmt: skip
+    return _with_its_own(replace(scenario, nodes=nodes, tasks=tuple(tasks)))
+
+
+def _with_its_own(scenario: Scenario) -> Scenario:
+    """Without the faults and commands of nodes and tasks that are not in it. One that has none then has calm weather,
+    as any life in which nothing fails."""
+    names, ids = {plan.name for plan in scenario.nodes}, {plan.id for plan in scenario.tasks}
+    faults = tuple(fault for fault in scenario.faults if fault.node in names)
+    commands = tuple(plan for plan in scenario.commands if plan.to in (names if plan.is_node else ids))
+    weather = scenario.weather if faults or commands else Weather()
+    return replace(scenario, faults=faults, commands=commands, weather=weather)
+
+
+def _preempting(rng: random.Random, plan: NodePlan) -> NodePlan:
+    """Some have resources, some only slots."""
+    has = make_needs({"gpus": rng.choice((0, 1, 2, 4)), "cpus": 1000 * rng.choice((0, 2, 4))}.items())
+    capacity = rng.choice((0, 3)) if has else rng.choice((1, 2, 4))
+    return replace(
+        plan, capacity=capacity, label="", handlers=("work",), runs_on=False, has=has, preempt=rng.random() < 0.8
     )
+
+
+def _part(rng: random.Random, nodes: tuple[NodePlan, ...]) -> Needs:
+    """Some or all of what a node has."""
+    whole = dict(rng.choice(nodes).has)
+    return make_needs({name: rng.choice((0, most // 2, most)) for name, most in whole.items()}.items())
+
+
+def _long_tasks(rng: random.Random, nodes: tuple[NodePlan, ...]) -> list[TaskPlan]:
+    """Tasks of little urgency, about as many as the nodes have room for."""
+    tasks = []
+    for plan in nodes:
+        has = dict(plan.has)
+        for _ in range(plan.capacity or max(1, has.get("gpus", 0), has.get("cpus", 0) // 1000)):
+            name = rng.choice(list(has)) if has else ""
+            needs = make_needs({name: has[name] and (1 if name == "gpus" else 1000)}.items()) if name else NO_NEEDS
+            asks = Asks(
+                stop_timeout_s=rng.choice((None, None, 1.0)), needs=needs, priority=rng.choice((-5, -1, 0, 0, 3))
+            )
+            act = Act("forever", leave_s=rng.choice((0.05, 0.5, None)), saves_s=rng.choice((None, 0.5, 3.0)))
+            tasks.append(TaskPlan(f"t{len(tasks)}", rng.uniform(0, 6), (act,), asks=asks))
+    return tasks
 
 
 def with_resources(scenario: Scenario) -> Scenario:
@@ -437,9 +512,7 @@ def with_resources(scenario: Scenario) -> Scenario:
     )
     if rng.random() < 0.5:
         tasks = [replace(task, label="", handler=None, asks=_needing(rng, nodes, task.asks)) for task in scenario.tasks]
-        faults = tuple(fault for fault in scenario.faults if fault.node in {plan.name for plan in nodes})
-        commands = tuple(plan for plan in scenario.commands if not plan.is_node or plan.to in {n.name for n in nodes})
-        return replace(scenario, nodes=nodes, tasks=tuple(tasks), faults=faults, commands=commands)
+        return _with_its_own(replace(scenario, nodes=nodes, tasks=tuple(tasks)))
     nodes = tuple(replace(plan, starts_at=0.0, drift=0.0, capacity=0) for plan in nodes)
     return replace(
         scenario, nodes=nodes, tasks=_stream(rng, nodes), faults=(), commands=(), weather=Weather(), safety_s=STREAM_S,

@@ -56,6 +56,7 @@ class Reservations:
     ) -> None:
         self._node, self._status, self._preemption = status.settings.name, status, preemption
         self._mirror, self._assignments = mirror, assignments
+        self._reserves = bool(status.settings.has or preemption)
         self.present: Reservation | None = None
         self._look_s = self._preempt_s = 0.0
         #: the tasks that are to leave for the reservation
@@ -64,7 +65,7 @@ class Reservations:
 
     def decide(self, now_s: float, *, may_publish: bool, may_claim: bool) -> list[do.Action]:
         """Begin or end a reservation, and publish a record that says so. may_claim: the node takes tasks."""
-        if not ((self._status.settings.has or self._preemption) and may_publish):
+        if not (self._reserves and may_publish):
             return []
         if not may_claim:
             self.present = None
@@ -87,10 +88,9 @@ class Reservations:
 
     def wake_at(self) -> float | None:
         """When there is something to decide by time alone."""
-        me = self._mirror.members.get(self._node)
-        looks = me is not None and bool(me.has or self._preemption)
-        is_concerned = self.present is not None or (looks and any(self._assignments.waiting()))
-        return self._look_s if is_concerned else None
+        if self._node not in self._mirror.members or not self._reserves:
+            return None
+        return self._look_s if self.present is not None or any(self._assignments.waiting()) else None
 
     def _look(self, now_s: float) -> None:
         if self.present is not None:
