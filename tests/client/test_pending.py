@@ -53,6 +53,13 @@ CASES: list[tuple[str, Wants, list[NodeLoad], str]] = [
     ("no node", Wants(), [], NOBODY),
     ("only Go nodes", Wants(), [GO], ONLY_GO),
     (
+        "no node has so much, and a Go node does not ask",
+        Wants("train", needs=(("gpus", 3),)),
+        [load("n1", has=(("gpus", 2),)), GO],
+        "no node has 3 gpus: n1 has 2; start one with --has gpus=3, or submit it with less in needs. go1 may take it,"
+        " as Go nodes claim what they find: see their logs",
+    ),
+    (
         "no handler of that name",
         Wants("trian"),
         [MANY, load("n2"), GO],

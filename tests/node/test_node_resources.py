@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 from etcd_server import EtcdServer
+from go_node import go_node
 from node import Node, Site, title, until
 
 from mpfora import Message
@@ -66,6 +68,89 @@ def test_runs_that_were_given_cores_are_kept_on_them(etcd: EtcdServer, namespace
         assert site.wait_end("pinned").result["cores"] == 1
         node.wait_idle()
         assert node.stop() == 0
+
+
+def test_a_node_that_comes_back_with_less_says_what_is_short_and_one_that_has_it_takes_over(
+    etcd: EtcdServer, namespace: str
+) -> None:
+    with Site(etcd, namespace) as site:
+        first = site.start("node_handlers:given", has=["gpus=4"], lease_ttl=3)
+        site.submit("wide", needs={"gpus": 3}, seconds=3600)
+        first.child("wide")
+        first.send(signal.SIGKILL)
+        first.process.wait()
+        again = site.start("node_handlers:given", has=["gpus=2"], lease_ttl=3)
+        reason = "no node has 3 gpus: n1 has 2; start one with --has gpus=3, or submit it with less in needs"
+        until(lambda: site.client.task("wide").reason == reason, lambda: f"{site.client.task('wide')}")
+        site.submit("narrow", needs={"gpus": 2}, seconds=0)
+        assert site.wait_end("narrow").result["given"] == {"gpus": [0, 1]}
+        second = site.start("node_handlers:given", name="n2", has=["gpus=4"])
+        second.child("wide")
+        until(lambda: site.client.task("wide").given == {"gpus": [0, 1, 2]}, lambda: f"{site.client.task('wide')}")
+        assert (site.owner("wide"), site.client.task("wide").attempt) == ("n2", 2)
+        site.client.command("wide", Message.kill())
+        site.wait_end("wide")
+        assert [node.stop() for node in (again, second)] == [0, 0]
+
+
+def test_a_node_counts_its_gpus_and_says_why_it_has_none(etcd: EtcdServer, namespace: str, tmp_path: Path) -> None:
+    """By a program of the name of nvidia-smi, and without one."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'\necho 'GPU 1: A (UUID: GPU-2)'\n")
+    program.chmod(0o755)
+    with Site(etcd, namespace) as site:
+        with_gpus = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        first = site.start("node_handlers:given", has=["gpus=auto"], env=with_gpus)
+        (row,) = site.client.nodes()
+        assert row.has == {"gpus": 2}
+        site.submit("two", needs={"gpus": 2})
+        assert site.wait_end("two").result["environment"]["CUDA_VISIBLE_DEVICES"] == "0,1"
+        assert first.stop() == 0
+        without = site.start("node_handlers:given", name="n2", has=["gpus=auto"], env={"PATH": "/usr/bin:/bin"})
+        without.log.wait("--has gpus=auto: there is no /dev/nvidia0: no GPUs; write a number for others")
+        (row,) = site.client.nodes()
+        assert not row.has
+        site.submit("more", needs={"gpus": 1})
+        until(lambda: (site.client.task("more").reason or "").startswith("no node has 1 gpu: n2 has none"), "it waits")
+        site.submit("plain")
+        assert site.wait_end("plain").result["given"] == {}
+        site.client.delete("more")
+        assert without.stop() == 0
+
+
+async def test_a_go_node_takes_what_needs_resources_and_neither_counts_nor_breaks_anything(
+    etcd: EtcdServer, namespace: str
+) -> None:
+    with Site(etcd, namespace) as site:
+        node = await asyncio.to_thread(site.start, "node_handlers:given", has=["gpus=2"], max_tasks=0)
+        site.submit("mine", needs={"gpus": 1}, seconds=3600)
+        await asyncio.to_thread(node.child, "mine")
+        async with go_node(etcd.endpoint, namespace) as go:
+            await asyncio.to_thread(site.submit, "huge", needs={"gpus": 5}, priority=9)
+            await asyncio.to_thread(site.wait_owner, "huge", "go1")
+            await asyncio.to_thread(check_beside_go, site)
+            assert "huge" in go.running
+        await asyncio.to_thread(check_after_go, site, node)
+
+
+def check_beside_go(site: Site) -> None:
+    """What the Go node runs takes nothing of the others."""
+    huge = site.client.task("huge")
+    assert (huge.node, huge.given) == ("go1", None)
+    rows = {row.name: row for row in site.client.nodes()}
+    assert (rows["n1"].has, rows["n1"].free, rows["go1"].has) == ({"gpus": 2}, {"gpus": 1}, {})
+
+
+def check_after_go(site: Site, node: Node) -> None:
+    """The Go node is gone: what no node can run waits, and says for what, and others run."""
+    reason = "no node has 5 gpus: n1 has 2; start one with --has gpus=5, or submit it with less in needs"
+    until(lambda: site.client.task("huge").reason == reason, lambda: f"{site.client.task('huge')}")
+    site.submit("other", needs={"gpus": 1})
+    assert site.wait_end("other").result["given"] == {"gpus": [1]}
+    site.client.delete("huge")
+    site.client.command("mine", Message.kill())
+    site.wait_end("mine")
+    assert node.stop() == 0
 
 
 def check_no_gpu_was_shared(site: Site, ids: list[str]) -> None:

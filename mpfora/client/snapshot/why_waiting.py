@@ -86,7 +86,8 @@ def why_pending(
     elif able:
         reason = _of_able(able, turn, resting, vanished, wants)
     else:
-        reason = _of_lacking(wants, known) if known else _of_unable(wants, [load.member for load in loads])
+        members = [load.member for load in loads]
+        reason = _of_lacking(wants, known) + _go_may(members) if known else _of_unable(wants, members)
     return f"its props cannot be read ({wants.problem}): {reason}" if wants.problem else reason
 
 
@@ -99,8 +100,12 @@ def _of_unable(wants: Wants, members: Sequence[Member]) -> str:
     if not telling:
         what = f"no live node says which handlers it has, as Go nodes do not: {_names(silent)}"
         return f"{what}. These claim what they find: see their logs, or start a node of mpfora"
-    go = f". {_names(silent)} may take it, as Go nodes claim what they find: see their logs" if silent else ""
-    return _of_telling(wants, telling) + go
+    return _of_telling(wants, telling) + _go_may(members)
+
+
+def _go_may(members: Sequence[Member]) -> str:
+    silent = [member for member in members if not member.handlers]
+    return f". {_names(silent)} may take it, as Go nodes claim what they find: see their logs" if silent else ""
 
 
 def _of_telling(wants: Wants, telling: Sequence[Member]) -> str:
