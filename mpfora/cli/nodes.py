@@ -42,6 +42,9 @@ def list_nodes(session: Session, counts: bool, watch: bool, as_json: bool) -> No
     SHARE       how many tasks it should hold, under the balancer `fair`
     COST        what its tasks cost, in average tasks, where nodes measure that
     COST SHARE  what they would cost if the cost were spread by weight
+    CODE        how often it has imported its handlers; in brackets former
+                code in which tasks still run; where one was reloaded
+    FREE        what is free of its resources; where a node has some
 
     \b
     With --counts, what each node has counted since it started:
@@ -134,8 +137,7 @@ def _renew_node(
     client = session.client()
     if action == "reload":
         code = client.reload_node(name, within, 600.0 if timeout is None else timeout)
-        former = f"; runs of {', '.join(map(str, code.former))} go on" if code.former else ""
-        printing.say(f"done: new runs of {name} are of generation {code.generation} of its code{former}")
+        printing.say(f"done: new runs of {name} are of {code.in_words}")
     else:
         client.restart_node(name, 300.0 if timeout is None else timeout, wait=not no_wait)
         printing.say(f"{'asked' if no_wait else 'done:'} {name} restart{'' if no_wait else ', it is back'}")

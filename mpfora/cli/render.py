@@ -223,13 +223,14 @@ def print_nodes(nodes: Sequence[NodeInfo]) -> None:
         "COST SHARE": any(node.cost is not None for node in nodes),
         "CGROUPS": any(node.cgroups for node in nodes),
         "BALANCER": any(node.balancer not in ("", "fair") for node in nodes),
-        "RESOURCES": any(node.has for node in nodes),
+        "FREE": any(node.has for node in nodes),
         "TROUBLE": any(node.trouble is not None for node in nodes),
         "CODE": any(node.code is not None for node in nodes),
     }
     columns = [name for name in _NODE_COLUMNS if shown.get(name, True)]
     cells = [node_cells(node) for node in nodes]
     lesser = [name for name in _LESSER_NODE_COLUMNS if name in columns]
+    lesser += ["FREE"] if shown["FREE"] and shown["TROUBLE"] else []
     Table(columns, [tuple(row[name] for name in columns) for row in cells], lesser).show()
 
 
@@ -269,7 +270,7 @@ _COUNT_COLUMNS = {
 }  # fmt: skip
 _NODE_COLUMNS = (
     "NAME", "STATUS", "TASKS", "ACTIVE", "CAPACITY", "SHARE", "COST", "COST SHARE", "HOST", "PID", "STARTED",
-    "BALANCER", "CGROUPS", "RESOURCES", "LABELS", "HANDLERS", "CODE", "TROUBLE",
+    "BALANCER", "CGROUPS", "CODE", "FREE", "LABELS", "HANDLERS", "TROUBLE",
 )  # fmt: skip
 _LESSER_NODE_COLUMNS = ("CGROUPS", "PID", "STARTED", "HOST", "BALANCER", "COST SHARE", "SHARE", "LABELS", "HANDLERS")
 
@@ -289,28 +290,35 @@ def node_cells(node: NodeInfo) -> dict[str, str]:
         "STARTED": _to_second(node.started),
         "BALANCER": node.balancer,
         "CGROUPS": ",".join(node.cgroups) or "no",
-        "RESOURCES": format_resources(node),
+        "CODE": code_text(node.code),
+        "FREE": format_free(node),
         "LABELS": ",".join(f"{name}={value}" for name, value in sorted(node.labels.items())),
         "HANDLERS": ",".join(node.handlers),
-        "CODE": code_text(node.code),
         "TROUBLE": "" if node.trouble is None else f"{node.trouble.why} (since {node.trouble.since})",
     }
+
+
+#: the state of the last reload -> what the column CODE says of it
+_RELOADS = {"importing": "reloading", "failed": "reload failed", "done": ""}
 
 
 def code_text(code: Code | None) -> str:
     """The generations of a node's code, the present one first; and whether the last reload is under way or failed."""
     if code is None:
         return "1"
-    reload = None if code.reload is None or code.reload.state.value == "done" else code.reload.state.value
-    return f"{code.text}{f', reload {reload}' if reload else ''}"
+    reload = "" if code.reload is None else _RELOADS[code.reload.state.value]
+    return f"{code.text}{f', {reload}' if reload else ''}"
 
 
-def format_resources(node: NodeInfo) -> str:
-    """What is free of what it has: "gpus 1/4, memory 12.0 GiB/64.0 GiB"; and for whom it keeps that."""
+def format_free(node: NodeInfo) -> str:
+    """What is free of what it has: "1 of 4 gpus, 12.0 of 64.0 GiB memory"; and for whom it keeps that."""
     texts = []
-    for name, has in node.has.items():
+    for name, amount in node.has.items():
+        has = _resource(name, amount)
         free = "?" if node.free is None else _resource(name, node.free.get(name, 0))
-        texts.append(f"{name} {free}/{_resource(name, has)}")
+        number, _, unit = free.partition(" ")
+        same_unit = unit and has.endswith(f" {unit}")
+        texts.append(f"{number if same_unit else free} of {has} {name}")
     kept = f"; kept for {node.reserves}" if node.reserves else ""
     return ", ".join(texts) + kept
 

@@ -126,8 +126,11 @@ def _parse_reload(values: Mapping[str, Any] | None, what: str) -> Reload | None:
         state = ReloadState(read_field(values, "state", str, "", what))
     except ValueError as error:
         raise ValueError(f'{what}: "state": {error}') from None
-    texts = {name: read_field(values, name, str, "", what) for name in ("why", "since", "error", "detail")}
-    return Reload(state, command=read_whole(values, "command", 0, what) or 0, **texts)
+    told: dict[str, Any] = {
+        name: read_field(values, name, str, "", what) for name in ("why", "since", "error", "detail")
+    }
+    told |= {name: read_whole(values, name, 0, what) or 0 for name in ("command", "staying", "renewed")}
+    return Reload(state, **told)
 
 
 def format_progress(rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -17,8 +17,10 @@ from mpfora.cli.table import Table
 from mpfora.client import NodeInfo, TaskInfo
 from mpfora.client.snapshot.rows import task_rows
 from mpfora.client.snapshot.snapshot import Snapshot, TaskKeys
+from mpfora.model.code import Code, Reload, ReloadState
 from mpfora.model.printable import printable_line
 from mpfora.model.state import TaskError
+from mpfora.model.task import Trouble
 from mpfora.store.keys import Layout
 
 NOW = 1_800_000_000.0
@@ -64,6 +66,54 @@ def test_the_nodes_fit_every_usual_terminal(width: int) -> None:
     assert max(map(cell_len, lines)) <= width
     assert lines[0].split()[:4] == ["NAME", "STATUS", "TASKS", "ACTIVE"]
     assert {len(re.match(r"\S+\s+", line)[0]) for line in lines} == {6}  # type: ignore[index]
+
+
+GPUS = {"has": {"gpus": 2, "cpus": 8, "memory": 64 << 30}, "free": {"gpus": 1, "cpus": 2.5, "memory": 12 << 30}}
+RELOADS = {state: Code(2, (1,), Reload(state)) for state in ReloadState}
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("is_troubled", [False, True])
+def test_the_nodes_fit_with_what_is_free_of_their_resources_and_their_code(width: int, is_troubled: bool) -> None:
+    trouble = Trouble("its zygote does not start", "2026-11-28T12:33:45Z") if is_troubled else None
+    nodes = [node(**GPUS), node(name="n2", code=RELOADS[ReloadState.FAILED], trouble=trouble)]
+    lines = on_terminal(width, lambda: render.print_nodes(nodes))
+    assert max(map(cell_len, lines)) <= width
+    assert "2 (1), reload failed" in lines[2]
+    assert is_troubled or "1 of 2 gpus" in lines[1]
+    assert not is_troubled or "its zygote" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (GPUS, "1 of 2 gpus, 2.5 of 8 cpus, 12.0 of 64.0 GiB memory"),
+        ({"has": {"memory": 2 << 30}, "free": {"memory": 512 << 20}}, "512.0 MiB of 2.0 GiB memory"),
+        ({"has": {"gpus": 2}, "free": {}}, "0 of 2 gpus"),
+        ({"has": {"gpus": 2}, "free": None}, "? of 2 gpus"),
+        ({"has": {"gpus": 2}, "free": {"gpus": 1}, "reserves": "wide"}, "1 of 2 gpus; kept for wide"),
+    ],
+)
+def test_what_is_free_of_the_resources_of_a_node_stands_in_words(fields: Any, text: str) -> None:
+    assert render.format_free(node(**fields)) == text
+
+
+def test_the_code_of_a_node_says_whether_it_is_being_reloaded() -> None:
+    shown = {state.value: render.code_text(code) for state, code in RELOADS.items()}
+    assert shown == {"importing": "2 (1), reloading", "failed": "2 (1), reload failed", "done": "2 (1)"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({}, ""),
+        ({"staying": 1}, "; 1 running task stays in the former code until it ends"),
+        ({"staying": 1200}, "; 1,200 running tasks stay in the former code until they end"),
+        ({"renewed": 2}, "; 2 running tasks are asked to save and go on in the new code"),
+    ],
+)
+def test_who_asked_for_a_reload_is_told_what_becomes_of_running_tasks(counts: dict[str, int], text: str) -> None:
+    assert Code(2, (1,), Reload(ReloadState.DONE, **counts)).in_words == f"generation 2 of its code{text}"
 
 
 def test_on_a_narrow_terminal_lesser_columns_make_room_for_the_last() -> None:

@@ -20,7 +20,7 @@ from core_story import (
 
 from mpfora.cluster.changes import NodeCommandPut, TaskPut
 from mpfora.handlers import HandlerSettings
-from mpfora.model.code import Code, ReloadState
+from mpfora.model.code import Code, Reload, ReloadState
 from mpfora.model.state import Message, State
 from mpfora.model.task import Wants
 from mpfora.retry import Retry
@@ -47,10 +47,14 @@ def code(story: Story) -> Code:
     return story.core.status.code
 
 
-def outcome(story: Story) -> ReloadState:
+def last_reload(story: Story) -> Reload:
     last = code(story).reload
     assert last is not None
-    return last.state
+    return last
+
+
+def outcome(story: Story) -> ReloadState:
+    return last_reload(story).state
 
 
 def forks(steps: list[do.Action]) -> list[tuple[str, int]]:
@@ -79,7 +83,10 @@ def test_new_runs_are_forked_of_the_new_code_and_running_ones_stay() -> None:
     assert outcome(story) is ReloadState.DONE
     assert kinds(story.tell(ev.ZygoteEnded(1))) == ["Publish"]
     assert code(story).former == ()
-    assert story.heard("new runs are of generation 2 of the code; 2 running tasks stay in the code that they have")
+    assert story.heard(
+        "new runs are of generation 2 of the code; 2 running tasks stay in the former code until they end"
+    )
+    assert (last_reload(story).staying, last_reload(story).renewed) == (2, 0)
 
 
 def test_a_node_that_was_never_reloaded_says_nothing_of_its_code() -> None:
@@ -128,6 +135,8 @@ def test_within_a_time_running_tasks_go_on_here_in_the_new_code(end: Any) -> Non
     story.tell(ev.ReloadAsked("a command", within_s=3.0))
     ask = do.AskStop(story.runs["t"], Message.release(), WHY_RENEWED, 3.0)
     assert ask in ready(story, 2)
+    assert (last_reload(story).staying, last_reload(story).renewed) == (0, 1)
+    assert story.heard("1 running task is asked to save and go on in the new code within 3 s")
     assert deeds(story.wait(2.9)) == []
     assert deeds(story.wait(0.1)) == ["Kill"]
     (kept,) = story.exits(end)

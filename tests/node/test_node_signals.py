@@ -26,7 +26,7 @@ def test_signals_that_ask_something_end_nothing_and_say_so(etcd: EtcdServer, nam
         child = node.child("t")
         node.send(signal.SIGHUP)
         node.log.wait("SIGHUP: importing the handlers anew")
-        node.log.wait("new runs are of generation 2 of the code; 1 running tasks stay in the code that they have")
+        node.log.wait("new runs are of generation 2 of the code; 1 running task stays in the former code until it ends")
         node.send(signal.SIGUSR1)
         node.log.wait(
             "state: joined, with a lease for .* and a zygote; 1 tasks held, 1 of them with a process, 0 held up;"

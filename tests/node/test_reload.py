@@ -80,7 +80,7 @@ def test_sighup_new_runs_are_of_the_new_code_and_running_ones_stay(
         long_run, first = node.child("long"), node.zygote
         write(shop, 2)
         node.send(signal.SIGHUP)
-        node.log.wait("new runs are of generation 2 of the code; 1 running tasks stay in the code that they have")
+        node.log.wait("new runs are of generation 2 of the code; 1 running task stays in the former code until it ends")
         site.submit("new", "version")
         assert result(site, "new") == 2
         assert is_alive(long_run), "it stays in the old one"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mpfora.cluster.decode import parse_revision
 from mpfora.config.props import parse_wants
+from mpfora.model.code import Code, Reload, ReloadState
 from mpfora.model.state import Message, State, TaskError, TaskState
 from mpfora.model.task import Member
 from mpfora.store.claim_records import format_owner, parse_owner
@@ -31,6 +32,12 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
+counts = st.integers(0, 10**6)
+reloads = st.builds(
+    Reload, state=st.sampled_from(ReloadState), why=texts, since=texts, command=counts, error=texts, detail=texts,
+    staying=counts, renewed=counts,
+)  # fmt: skip
+codes = st.builds(Code, generation=counts, former=st.lists(counts, max_size=3).map(tuple), reload=st.none() | reloads)
 members = st.builds(
     Member,
     name=names,
@@ -43,6 +50,7 @@ members = st.builds(
     draining=st.booleans(),
     labels=st.dictionaries(texts, texts, max_size=3),
     handlers=st.lists(texts, max_size=3).map(tuple),
+    code=st.none() | codes,
 )
 errors = st.builds(TaskError, at=times, text=texts, cause=texts, stack=texts)
 extras = st.dictionaries(st.text(min_size=1, max_size=5).map("x-".__add__), json_values, max_size=3)

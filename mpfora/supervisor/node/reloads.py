@@ -7,7 +7,7 @@ and how its last reload ended; there whoever has asked finds the answer.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 from mpfora.model.code import Code, Reload, ReloadState
 from mpfora.model.units import format_time
@@ -62,17 +62,17 @@ class Reloads:
         within_s, self._within_s = self._within_s, None
         if self._reload is None or self._reload.state is ReloadState.DONE:
             return []
-        self._end(ReloadState.DONE)
-        text = f"new runs are of generation {self._zygote.generation} of the code"
-        staying = [task for task in self._claimed.running() if task.generation != self._claimed.generation]
-        if within_s is not None and staying:
-            text += f"; {len(staying)} running tasks are asked to save and go on in it within {within_s:g} s"
-            for task in staying:
+        before = [task for task in self._claimed.running() if task.generation != self._claimed.generation]
+        if within_s is None:
+            told = self._end(ReloadState.DONE, staying=len(before)).of_running
+        else:
+            told = self._end(ReloadState.DONE, renewed=len(before)).of_running
+            told += f" within {within_s:g} s" if told else ""
+            for task in before:
                 task.renew, task.renew_within_s = WHY_RENEWED, within_s
                 self._claimed.touch(task.task_id)
-        elif staying:
-            text += f"; {len(staying)} running tasks stay in the code that they have"
-        return [do.Say("info", text)]
+        text = f"new runs are of generation {self._zygote.generation} of the code"
+        return [do.Say("info", f"{text}; {told}" if told else text)]
 
     def zygote_failed(self, event: ZygoteFailed) -> list[do.Action]:
         """The new code cannot be imported. Where no zygote forks, health.py says what that means."""
@@ -80,16 +80,17 @@ class Reloads:
             return []
         self._within_s = None
         error, detail = event.error[:_ERROR], event.traceback[-_DETAIL:]
-        self._end(ReloadState.FAILED, error, detail)
+        self._end(ReloadState.FAILED, error=error, detail=detail)
         if not self._zygote.ready:
             return []
         told = f"{event.error}\n{event.traceback}".strip()
         return [do.Say("error", f"not reloaded, the node goes on with the code that it has: {told}")]
 
-    def _end(self, state: ReloadState, error: str = "", detail: str = "") -> None:
+    def _end(self, state: ReloadState, **how: Any) -> Reload:
         assert self._reload is not None
-        self._reload = replace(self._reload, state=state, error=error, detail=detail)
+        self._reload = Reload(state, self._reload.why, self._reload.since, self._reload.command, **how)
         self.answered = self.asked
+        return self._reload
 
     # -- what is done ---------------------------------------------------------------------------------
 
