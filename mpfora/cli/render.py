@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mpfora.cli import printing
 from mpfora.cli.table import Table
 from mpfora.client.info.task_info import PENDING, TaskInfo
-from mpfora.model.needs import MEMORY
+from mpfora.model.needs import CPUS, MEMORY
 from mpfora.model.printable import printable, printable_json
 from mpfora.model.state import State, TaskError
 from mpfora.model.units import format_age, format_size, format_time, parse_time
@@ -311,10 +311,11 @@ def code_text(code: Code | None) -> str:
 
 
 def format_free(node: NodeInfo) -> str:
-    """What is free of what it has: "1 of 4 gpus, 12.0 of 64.0 GiB memory"; and for whom it keeps that."""
+    """What is free of what it has: "1 of 4 gpus, 12.0 of 64.0 GiB memory"; and for whom it keeps that. What
+    every machine has comes last, since a narrow column is cut."""
     texts = []
-    for name, amount in node.has.items():
-        has = _resource(name, amount)
+    for name in sorted(node.has, key=(CPUS, MEMORY).__contains__):
+        has = _resource(name, node.has[name])
         free = "?" if node.free is None else _resource(name, node.free.get(name, 0))
         number, _, unit = free.partition(" ")
         same_unit = unit and has.endswith(f" {unit}")

@@ -26,12 +26,14 @@ PLAIN_VERBS: Mapping[str, Callable[[], Message]] = {
 TASK_VERBS = (*PLAIN_VERBS, "sleep", "complete", "retry")
 #: what can be done to all tasks that a filter matches
 BULK_VERBS = (*PLAIN_VERBS, "sleep", "delete")
+#: what a node takes at once; `reload` and `restart` are methods of their own
 NODE_VERBS = {
     "freeze": "freeze", "unfreeze": "unfreeze", "drain": "drain", "undrain": "undrain", "balance": "balance",
     "stop-task": "stop_task",
 }  # fmt: skip
 SCHEDULE_VERBS = ("pause", "resume", "trigger")
 _TIMEOUT_S, _MOST_TIMEOUT_S = 60.0, 3_600.0
+_RELOAD_S, _RESTART_S = 600.0, 300.0
 #: refusals of single tasks that the answer to a bulk action lists
 _MOST_REFUSED = 20
 
@@ -89,13 +91,25 @@ class Actions:
         task_id = body.get("task")
         if (verb == "stop-task") != isinstance(task_id, str):
             raise BadValue("task: stop-task needs the id of the task to stop, and no other verb takes one")
+        if "within" in body and verb != "reload":
+            raise BadValue(f"within: it is for reload, and not for {verb}")
         on = f"node {name}" + (f", task {task_id}" if task_id else "")
         with _noted(self._data, user, verb, on) as note:
-            began = time.monotonic()
-            parameters = {"task": task_id} if task_id else {}
-            await self._client.node_command_and_wait(name, NODE_VERBS[verb], _timeout(body), **parameters)
-            note.outcome = f"taken by {name} after {time.monotonic() - began:.1f} s"
+            note.outcome = await self._on_node(name, verb, body)
             return note.outcome
+
+    async def _on_node(self, name: str, verb: str, body: Mapping[str, Any]) -> str:
+        """Returns in words how it ended."""
+        began = time.monotonic()
+        if verb == "reload":
+            code = await self._client.reload_node(name, body.get("within"), _timeout(body, _RELOAD_S))
+            return f"reloaded after {time.monotonic() - began:.1f} s: new runs are of {code.in_words}"
+        if verb == "restart":
+            await self._client.restart_node(name, _timeout(body, _RESTART_S))
+            return f"restarted: {name} is back after {time.monotonic() - began:.1f} s"
+        parameters = {"task": body["task"]} if verb == "stop-task" else {}
+        await self._client.node_command_and_wait(name, NODE_VERBS[verb], _timeout(body), **parameters)
+        return f"taken by {name} after {time.monotonic() - began:.1f} s"
 
     async def on_schedule(self, user: User, name: str, verb: str) -> str:
         with _noted(self._data, user, verb, f"schedule {name}") as note:
@@ -192,8 +206,8 @@ def _text(body: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _timeout(body: Mapping[str, Any]) -> float:
-    value = body.get("timeout", _TIMEOUT_S)
+def _timeout(body: Mapping[str, Any], usual_s: float = _TIMEOUT_S) -> float:
+    value = body.get("timeout", usual_s)
     try:
         found = parse_duration(value, "timeout")
     except (ValueError, TypeError, OverflowError):
@@ -219,7 +233,7 @@ def how_it_ended(verb: str, task: TaskInfo, took_s: float) -> str:
 
 
 class _noted:
-    """Wraps an action: logs how it ended, whether well or not."""
+    """Wraps an action: logs how it ended, whether well or not; of an error with a traceback, the error."""
 
     def __init__(self, data: PageData, user: User, what: str, on: str) -> None:
         self._data, self._user, self._what, self._on = data, user, what, on
@@ -229,5 +243,5 @@ class _noted:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: object) -> None:
-        text = self.outcome if error is None else str(error) or type(error).__name__
+        text = self.outcome if error is None else str(error).partition("\n")[0] or type(error).__name__
         self._data.audit.note(self._user, self._what, self._on, text, is_refused=error is not None)

@@ -30,7 +30,13 @@ class Operation:
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _DURATION: Mapping[str, Any] = {"type": ["string", "number"]}
-_TIMEOUT = {"timeout": {**_DURATION, "description": "how long to wait for its end; 60s unless told"}}
+
+
+def _timeout(usual: str) -> Mapping[str, Mapping[str, Any]]:
+    return {"timeout": {**_DURATION, "description": f"how long to wait for its end; {usual} unless told"}}
+
+
+_TIMEOUT = _timeout("60s")
 _Q = {"q": ("a filter, as of `mpfora tasks`", _TEXT)}
 _SORT = {"sort": ("id, since, progress, cpu, rss or attempt; - before it reverses it", _TEXT)}
 
@@ -57,11 +63,17 @@ def _node_commands() -> tuple[Operation, ...]:
     about = {
         "freeze": "Take no more tasks", "unfreeze": "Take tasks again", "drain": "Give all tasks back, take none",
         "undrain": "Take tasks again", "balance": "Look now whether tasks should move", "stop-task": "Let go of a task",
+        "reload": "Import the handlers anew, for new runs; the error has the traceback if that fails",
+        "restart": "Give all tasks back, and leave to be started again",
+    }  # fmt: skip
+    within = {**_DURATION, "description": "running tasks save and go on in the new code; killed after so long"}
+    more: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+        "stop-task": {"task": _TEXT, **_TIMEOUT}, "reload": {"within": within, **_timeout("10m")},
+        "restart": _timeout("5m"),
     }  # fmt: skip
     return tuple(
         Operation("POST", f"/api/v1/nodes/{{name}}/{verb}", Role.ADMIN, "command_node", text, "Outcome",
-                  body={**({"task": _TEXT} if verb == "stop-task" else {}), **_TIMEOUT},
-                  required=("task",) if verb == "stop-task" else ())
+                  body=more.get(verb, _TIMEOUT), required=("task",) if verb == "stop-task" else ())
         for verb, text in about.items()
     )  # fmt: skip
 

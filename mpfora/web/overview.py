@@ -130,12 +130,25 @@ def _of_nodes(nodes: list[NodeInfo]) -> list[dict[str, Any]]:
         for node in nodes
         if node.trouble is not None
     ]
+    found += _not_reloaded(nodes)
     found += [
         _entry(INFO, "node", f"{node.name} takes no tasks: {node.why}", node=node.name)
         for node in nodes
         if node.trouble is None and (node.frozen or node.draining)
     ]
     return _cut(found, "nodes")
+
+
+def _not_reloaded(nodes: list[NodeInfo]) -> list[dict[str, Any]]:
+    remedy = "mend the code and reload the node again: if its zygote dies before, it cannot run tasks"
+    return [
+        _entry(
+            WARNING, "reload", f"{node.name} was not reloaded and goes on with the code that it has: {error}",
+            node=node.name, remedy=remedy,
+        )
+        for node in nodes
+        if node.code is not None and node.code.reload is not None and (error := node.code.reload.error)
+    ]  # fmt: skip
 
 
 def _of_waiting(waiting: list[Waiting], now: float) -> list[dict[str, Any]]:

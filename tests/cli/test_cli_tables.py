@@ -68,7 +68,7 @@ def test_the_nodes_fit_every_usual_terminal(width: int) -> None:
     assert {len(re.match(r"\S+\s+", line)[0]) for line in lines} == {6}  # type: ignore[index]
 
 
-GPUS = {"has": {"gpus": 2, "cpus": 8, "memory": 64 << 30}, "free": {"gpus": 1, "cpus": 2.5, "memory": 12 << 30}}
+GPUS = {"has": {"cpus": 8, "gpus": 2, "memory": 64 << 30}, "free": {"gpus": 1, "cpus": 2.5, "memory": 12 << 30}}
 RELOADS = {state: Code(2, (1,), Reload(state)) for state in ReloadState}
 
 

@@ -17,7 +17,8 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 from etcd_server import EtcdServer  # noqa: E402
-from node import Site, until  # noqa: E402
+from node import Site, environment, until  # noqa: E402
+from places import ROOT  # noqa: E402
 from web_site import Web, browser, enter, with_tokens  # noqa: E402
 
 from mpfora import Message  # noqa: E402
@@ -25,12 +26,13 @@ from mpfora.client import NewTask  # noqa: E402
 from mpfora.model.state import State, TaskError, TaskState  # noqa: E402
 from mpfora.store.state_records import format_state  # noqa: E402
 
-SIZES = {"wide": (1920, 1000), "narrow": (360, 740)}
+SIZES = {"wide": (1920, 1000), "usual": (1280, 800), "narrow": (360, 740)}
 PAGES = {
     "overview": "", "tasks": "tasks", "failed": "tasks?q=state%3Afailed", "filter-error": "tasks?q=stat%3Afailed",
     "task": "tasks/crunch-3", "stack": "tasks/stuck?tab=stack", "profile": "tasks/crunch-3?tab=profile",
     "runs": "tasks/broken-1?tab=runs", "data": "tasks/crunch-3?tab=data", "pending": "tasks/lost-7",
     "failed-task": "tasks/broken-1", "log": "tasks/crunch-3?tab=log", "nodes": "nodes", "node": "nodes/n1",
+    "node-menu": "nodes/n1", "node-restart": "nodes/n1", "node-reload": "nodes/n2", "node-not-reloaded": "nodes/n2",
     "groups": "groups", "schedules": "schedules", "events": "events",
 }  # fmt: skip
 
@@ -82,10 +84,17 @@ def cluster(folder: Path) -> Any:
     try:
         with Site(server, "gallery") as site:
             handlers = [f"{name}=web_handlers:{name}" for name in ("crunch", "fail", "stubborn", "hostile")]
-            for name in ("n1", "n2"):
-                site.start(*handlers, name=name, max_tasks=8, label=f"zone={name}").wait_joined()
+            code = folder / "market.py"
+            code.write_text("def sell(task, ctx): pass\n")
+            for name, has in (("n1", ["gpus=2", "cpus=4", "memory=16GiB"]), ("n2", [])):
+                more = {"label": f"zone={name}", "has": has} if has else {"label": f"zone={name}"}
+                env = environment(PYTHONPATH=os.pathsep.join((str(ROOT), str(folder))))
+                site.start(*handlers, "sell=market:sell", name=name, max_tasks=8, env=env, **more).wait_joined()
             fill(site)
+            site.client.submit("wide", {"needs": {"gpus": 1, "memory": "2GiB"}, "seconds": 900}, "crunch")
             until(lambda: site.client.tasks(q="state:failed broken").total == 9, "the broken ones have failed")
+            site.client.reload_node("n1")
+            code.write_text("import market_prices\n")  # there is no such module
             with with_tokens(server.endpoint, "gallery", folder) as web:
                 client = site.client  # for the events, which begin with the server
                 client.submit_many([NewTask(f"late-{n}", {"seconds": 2}, "crunch") for n in range(4)])
@@ -130,6 +139,15 @@ def _prepare(tab: Any, name: str) -> None:
     if name == "profile":
         tab.get_by_role("button", name="5 s", exact=True).click()
         tab.get_by_role("tree").wait_for(timeout=20_000)
+    if name.startswith("node-"):
+        tab.get_by_role("button", name="More actions").click()
+    if name == "node-restart":
+        tab.get_by_role("menuitem", name="Restart").click()
+    if name in ("node-reload", "node-not-reloaded"):
+        tab.get_by_role("menuitem", name="Reload").click()
+    if name == "node-not-reloaded":
+        tab.get_by_role("dialog").get_by_role("button", name="Reload").click()
+        tab.get_by_role("dialog").get_by_text("Traceback").wait_for(timeout=60_000)
 
 
 def main() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from etcd_server import EtcdServer
-from node import Site, until
+from node import LIMIT_S, Site, until
+from shop import Shop
 from web_site import Web, browser, enter, why_no_browser, with_tokens
 
 from mpfora import Message
 from mpfora.client import NewTask
+from mpfora.supervisor.node.node_commands import RESTART
 
 pytestmark = [
     pytest.mark.skipif(bool(why_no_browser()), reason=f"no page is looked at: {why_no_browser()}"),
@@ -160,6 +162,97 @@ def test_a_node_that_is_killed_while_one_looks(web: Web, site: Site, tabs: Any) 
     tab.goto(f"{web.url}tasks/busy")
     tab.locator(".head .state.pending").wait_for()
     tab.get_by_text("no node is live in this namespace").wait_for()
+
+
+def command(tab: Any, verb: str) -> Any:
+    """Choose it in the node's menu, and confirm. Returns the dialog."""
+    tab.get_by_role("button", name="More actions").click()
+    tab.get_by_role("menuitem", name=verb).click()
+    dialog = tab.get_by_role("dialog")
+    dialog.get_by_role("button", name=verb).click()
+    return dialog
+
+
+def test_a_node_is_reloaded_and_what_cannot_be_imported_is_shown(
+    web: Web, site: Site, tmp_path: Path, tabs: Any
+) -> None:
+    shop = Shop(site, tmp_path)
+    site.submit("long", "work")
+    site.wait_owner("long", "n1")
+    until(lambda: site.get(site.layout.checkpoint("long")), "it runs")
+    tab = enter(tabs, web)
+    tab.goto(f"{web.url}nodes/n1")
+    shop.write(2)
+    dialog = command(tab, "Reload")
+    told = "new runs are of generation 2 of its code; 1 running task stays in the former code until it ends"
+    dialog.get_by_text(told).wait_for()
+    dialog.get_by_role("button", name="Close").click()
+    tab.get_by_text("generation 2; runs of 1 go on").wait_for()
+    assert not tab.wrong
+    shop.spoil()
+    dialog = command(tab, "Reload")
+    traceback = dialog.locator("pre")
+    traceback.wait_for()
+    assert "cannot be imported" in dialog.locator(".outcome.failed").inner_text()
+    first, *lines = traceback.inner_text().split("\n")
+    assert first == "Traceback (most recent call last):"
+    assert any("shop.py" in line for line in lines)
+    assert "KeyError: 'pear'" in lines
+    assert traceback.evaluate("(one) => getComputedStyle(one).whiteSpace") == "pre-wrap"
+    shop.write(3)
+    dialog.get_by_role("button", name="Try again").click()
+    dialog.get_by_text("generation 3 of its code").wait_for()
+    shop.spoil()
+    dialog.get_by_role("button", name="Close").click()
+    command(tab, "Reload").locator("pre").wait_for()
+    tab.get_by_role("dialog").get_by_role("button", name="Close").click()
+    tab.locator(".trouble").get_by_text("Not reloaded").wait_for()
+    assert "KeyError: 'pear'" in tab.locator(".trouble pre").inner_text()
+    tab.goto(f"{web.url}nodes")
+    tab.get_by_role("cell", name="generation 3; runs of 1 go on; reload failed").wait_for()
+
+
+def test_a_node_is_restarted_and_the_page_waits_until_it_is_back(
+    web: Web, site: Site, tmp_path: Path, tabs: Any
+) -> None:
+    shop = Shop(site, tmp_path)
+    tab = enter(tabs, web)
+    tab.goto(f"{web.url}nodes/n1")
+    dialog = command(tab, "Restart")
+    assert shop.node.process.wait(LIMIT_S) == RESTART
+    tab.get_by_text("no such node is live").wait_for()
+    assert dialog.get_by_text("waiting for its end").is_visible(), "what was asked is still waited for"
+    shop.start_again().join(LIMIT_S)
+    dialog.get_by_text("restarted: n1 is back after").wait_for()
+    dialog.get_by_role("button", name="Close").click()
+    tab.get_by_role("button", name="Freeze").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_narrow_screen_a_menu_has_its_width_and_the_header_one_row(
+    own_etcd: EtcdServer, tmp_path: Path, chromium: Any, scheme: str
+) -> None:
+    namespace = f"the-namespace-of-a-team-{'x' * 40}"
+    with Site(own_etcd, namespace) as site, with_tokens(own_etcd.endpoint, namespace, tmp_path) as web:
+        site.start("crunch=web_handlers:crunch", name="n1", has=["gpus=2"])
+        context = chromium.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+        context.set_default_timeout(_SLOW_MS)
+        tab = enter(context, web)
+        tab.goto(f"{web.url}nodes/n1")
+        tab.get_by_text("gpus: 2 of 2 free").wait_for()
+        tab.get_by_role("button", name="More actions").click()
+        menu, main = tab.get_by_role("menu").bounding_box(), tab.locator(".head").bounding_box()
+        assert (menu["x"], menu["width"]) == (main["x"], main["width"])
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert tab.evaluate(wide) <= 0
+        boxes = [tab.locator(f"header {one}").bounding_box() for one in (".brand", ".lamp", ".user", ".theme")]
+        pages = tab.get_by_role("navigation", name="Pages").bounding_box()
+        middles = [box["y"] + box["height"] / 2 for box in boxes]
+        assert max(middles) - min(middles) < 3
+        assert max(middles) < pages["y"]
+        tab.get_by_role("menuitem", name="Restart").click()
+        tab.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        context.close()
 
 
 def test_etcd_is_restarted_while_one_looks(own_etcd: EtcdServer, namespace: str, tmp_path: Path, tabs: Any) -> None:

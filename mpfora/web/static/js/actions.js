@@ -57,17 +57,24 @@ const NODE_VERBS = {
   drain: { name: "Drain", about: "give all tasks to others, take none", danger: true },
   undrain: { name: "Undrain", about: "take tasks again" },
   balance: { name: "Balance", about: "look now whether tasks should move" },
+  reload: { name: "Reload…", about: "import its handlers anew, for new runs",
+    fields: [{ name: "within", title: "how long running tasks have to save and go on in the new code, as 5m; empty: they stay in the former code until they end", value: "" }] },
+  restart: { name: "Restart", about: "give all tasks to others, and leave: its service manager is to start it again", note: " If none does, it stays away.", danger: true },
 };
 
-export function NodeActions({ node, user }) {
+// isGone: it is away, as while it restarts. What it was asked is still waited for.
+export function NodeActions({ node, user, isGone }) {
   const [asked, setAsked] = useState(null);
   if (!may(user, "admin")) return null;
-  const verbs = [node.frozen ? "unfreeze" : "freeze", node.draining ? "undrain" : "drain", "balance"];
-  return html`<div class="actions">${verbs.map((verb) => html`<button key=${verb} class=${NODE_VERBS[verb].danger ? "danger-text" : ""}
-      onClick=${() => setAsked({ verb, ...NODE_VERBS[verb] })}>${NODE_VERBS[verb].name}</button>`)}
-    ${asked ? html`<${Confirm} title=${`${asked.name} node ${plain(node.name)}?`} text=${`It is to ${asked.about}. It has ${plural(node.tasks, "task")}.`}
-      verb=${asked.name} danger=${asked.danger} onClose=${() => setAsked(null)}
-      act=${async () => (await post(`api/v1/nodes/${part(node.name)}/${asked.verb}`)).outcome} />` : null}</div>`;
+  const choose = (verb) => setAsked({ verb, ...NODE_VERBS[verb] });
+  const first = isGone ? [] : [node.frozen ? "unfreeze" : "freeze", node.draining ? "undrain" : "drain"];
+  const items = ["balance", ...(node.pid ? ["reload", "restart"] : [])].map((verb) => ({ ...NODE_VERBS[verb], act: () => choose(verb) })); // a Go node has no pid
+  const name = asked?.name.replace("…", "");
+  return html`<div class="actions">${first.map((verb) => html`<button key=${verb} class=${NODE_VERBS[verb].danger ? "danger-text" : ""} onClick=${() => choose(verb)}>${NODE_VERBS[verb].name}</button>`)}
+    ${isGone ? null : html`<${Menu} title="More" label="More actions" items=${items} />`}
+    ${asked ? html`<${Confirm} title=${`${name} node ${plain(node.name)}?`} text=${`It is to ${asked.about}.${asked.note ?? ""} It has ${plural(node.tasks, "task")}.`}
+      verb=${name} danger=${asked.danger} fields=${asked.fields} onClose=${() => setAsked(null)}
+      act=${async ({ within }) => (await post(`api/v1/nodes/${part(node.name)}/${asked.verb}`, within?.trim() ? { within: within.trim() } : {})).outcome} />` : null}</div>`;
 }
 
 // All tasks of a filter: the number is what somebody has seen; if it has changed, nothing is done.

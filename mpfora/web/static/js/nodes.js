@@ -19,12 +19,13 @@ export function Room({ node }) {
 const labels = (node) => Object.entries(node.labels).map(([name, value]) => html`<span key=${name} class="label">${plain(name)}=${plain(value)}</span>`);
 
 // Which generations of its code run, and what of its last reload people should know.
-function code(node, former) {
-  if (!node.code) return "1";
-  const { generation, former: old, reload } = node.code;
-  const news = { importing: ", importing anew", failed: ", not reloaded" }[reload?.state] ?? "";
-  return `${generation}${old.length ? former(old.join(", ")) : ""}${news}`;
+function Code({ node }) {
+  const { generation, former, reload } = node.code ?? { generation: 1, former: [] };
+  return html`generation ${generation}${former.length ? `; runs of ${former.join(", ")} go on` : ""}${reload?.state === "importing" ? "; being reloaded" : ""}${reload?.state === "failed" ? html`; <span class="failing">reload failed</span>` : ""}`;
 }
+
+// What is free of what its tasks share; what every machine has comes last.
+const resources = (node) => Object.entries(node.has).sort(([one], [other]) => ["cpus", "memory"].includes(one) - ["cpus", "memory"].includes(other)).map(([name, has]) => html`<span key=${name} class="resource">${plain(name)}: ${node.free ? amount(name, node.free[name] ?? 0) : "?"} of ${amount(name, has)} free</span>`);
 
 export function Nodes() {
   const now = useNow();
@@ -32,12 +33,13 @@ export function Nodes() {
   if (!data?.nodes) return error ? html`<${Trouble}>${error}</>` : html`<${Wait} />`;
   const costs = data.nodes.some((node) => node.cost !== null);
   const codes = data.nodes.some((node) => node.code);
+  const shares = data.nodes.some((node) => Object.keys(node.has).length);
   return html`<div class="head"><h1>Nodes</h1><span class="dim num">${count(data.summary.live)} live${data.summary.capacity === null ? "" : `, ${count(data.summary.active)} of ${count(data.summary.capacity)} places taken`}</span></div>
     ${data.nodes.length ? html`<div class="table-box"><table aria-label="Nodes"><thead><tr><th scope="col">Node</th><th scope="col">State</th><th scope="col">Active</th><th scope="col" class="right mid">Tasks</th><th scope="col" class="right wide" title="how many it should hold beside the others">Share</th>
-      ${costs ? html`<th scope="col" class="right wide">Cost</th>` : null}${codes ? html`<th scope="col" class="mid" title="generation of its code; in brackets: former ones of which runs go on">Code</th>` : null}<th scope="col" class="mid">Host</th><th scope="col" class="right mid">Up</th><th scope="col" class="wide">Labels</th><th scope="col" class="wide">Handlers</th></tr></thead>
+      ${costs ? html`<th scope="col" class="right wide">Cost</th>` : null}${shares ? html`<th scope="col" class="mid">Resources</th>` : null}${codes ? html`<th scope="col" class="mid" title="how often it has imported its handlers">Code</th>` : null}<th scope="col" class="mid">Host</th><th scope="col" class="right mid">Up</th><th scope="col" class="wide">Labels</th><th scope="col" class="wide">Handlers</th></tr></thead>
       <tbody>${data.nodes.map((node) => html`<tr key=${node.name}><td><${Link} to=${`nodes/${part(node.name)}`} class="id">${oneLine(node.name, 60)}</></td><td><${NodeState} node=${node} /></td><td class="c-room"><${Room} node=${node} /></td>
         <td class="num right mid">${count(node.tasks)}</td><td class="num right wide">${count(node.share)}</td>${costs ? html`<td class="num right wide">${node.cost?.toFixed(2)}</td>` : null}
-        ${codes ? html`<td class="mid">${code(node, (old) => ` (${old})`)}</td>` : null}<td class="mid">${oneLine(node.host, 40)}</td><td class="num right mid">${age(now - seconds(node.started))}</td><td class="wide">${labels(node)}</td><td class="wide dim">${oneLine(node.handlers.join(", "), 80)}</td></tr>`)}</tbody></table></div>`
+        ${shares ? html`<td class="mid">${resources(node)}</td>` : null}${codes ? html`<td class="mid"><${Code} node=${node} /></td>` : null}<td class="mid">${oneLine(node.host, 40)}</td><td class="num right mid">${age(now - seconds(node.started))}</td><td class="wide">${labels(node)}</td><td class="wide dim">${oneLine(node.handlers.join(", "), 80)}</td></tr>`)}</tbody></table></div>`
     : html`<${Empty}>No node is live in this namespace. Start one: <code>python -m mpfora.supervisor HANDLER</code></>`}`;
 }
 
@@ -46,7 +48,7 @@ export function Node({ name, user }) {
   const { data, error } = useLive("node", { name });
   if (!data?.node || data.node.name !== name) return error ? html`<div class="head"><h1>${plain(name)}</h1></div><${Trouble}>${error}</>` : html`<${Wait} />`;
   const { node } = data;
-  return html`<div class="head"><h1 class="id">${plain(node.name)}</h1><${NodeState} node=${node} /><span class="fill"></span>${error ? null : html`<${NodeActions} node=${node} user=${user} />`}</div>
+  return html`<div class="head"><h1 class="id">${plain(node.name)}</h1><${NodeState} node=${node} /><span class="fill"></span><${NodeActions} node=${node} user=${user} isGone=${Boolean(error)} /></div>
     ${error ? html`<${Trouble}>${error} What is shown is what it said last.</>` : null}
     ${node.trouble ? html`<${Trouble}>${plain(node.trouble.why)} (since ${clock(node.trouble.since)})${node.trouble.detail ? html`<pre class="code">${plain(node.trouble.detail)}</pre>` : null}</>` : null}
     ${node.code?.reload?.error ? html`<${Trouble}>Not reloaded, it goes on with its former code: ${plain(node.code.reload.error)}${node.code.reload.detail ? html`<pre class="code">${plain(node.code.reload.detail)}</pre>` : null}</>` : null}
@@ -54,9 +56,9 @@ export function Node({ name, user }) {
       ["active", html`<${Room} node=${node} />`], ["tasks", count(node.tasks)], ["share", count(node.share)], ["cost", node.cost === null ? "" : `${node.cost.toFixed(2)} of ${node.cost_share?.toFixed(2) ?? "?"}`],
       ["host", plain(node.host)], ["process", node.pid || ""], ["up", `${age(now - seconds(node.started))}, since ${clock(node.started)}`], ["balancer", plain(node.balancer)],
       ["control groups", node.cgroups.join(", ")], ["labels", Object.keys(node.labels).length ? labels(node) : ""], ["handlers", plain(node.handlers.join(", "))],
-      ["resources", Object.keys(node.has).map((name) => `${name} ${node.free === null ? "?" : amount(name, node.free[name] ?? 0)} of ${amount(name, node.has[name])} free`).join(", ")],
+      ["resources", Object.keys(node.has).length ? resources(node) : ""],
       ["kept for", node.reserves ? html`<${Link} to=${`tasks/${part(node.reserves)}`}>${plain(node.reserves)}</>` : ""],
-      ["code", node.code ? `generation ${code(node, (old) => `; runs of ${old} go on`)}` : ""],
+      ["code", node.code ? html`<${Code} node=${node} />` : ""],
     ]} />
     <h2>Its tasks <span class="dim num">${count(data.total)}</span> ${data.total > data.tasks.length ? html`<${Link} to=${`tasks?q=${encodeURIComponent(term("node", node.name))}`} class="show">show all</>` : null}</h2>
     ${data.tasks.length ? html`<${TaskTable} tasks=${data.tasks} node=${false} label=${`Tasks of ${plain(node.name)}`} />` : html`<${Empty}>It has none.</>`}`;

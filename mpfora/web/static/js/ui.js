@@ -120,6 +120,7 @@ export function Confirm({ title, text, verb, danger, typed, fields = [], act, on
     } catch (error) { setPhase({ is: "failed", text: error.message }); }
   };
   const over = phase.is === "done" || phase.is === "failed";
+  const [said, ...lines] = plain(phase.text ?? "").split("\n"); // further lines: a traceback
   return html`<${Dialog} title=${title} onClose=${onClose}><form onSubmit=${submit}>
     ${text ? html`<p>${text}</p>` : null}
     ${over ? null : fields.map((one) => html`<label class="field" key=${one.name}><span>${one.title}</span>
@@ -127,7 +128,8 @@ export function Confirm({ title, text, verb, danger, typed, fields = [], act, on
       : html`<input value=${values[one.name]} spellcheck="false" autocomplete="off" onInput=${(e) => setValues({ ...values, [one.name]: e.target.value })} />`}</label>`)}
     ${typed && !over ? html`<label class="field"><span>Type ${count(typed)} to confirm</span>
       <input id="typed" inputmode="numeric" autocomplete="off" value=${word} onInput=${(e) => setWord(e.target.value)} /></label>` : null}
-    <p class="outcome ${phase.is}" role="status">${phase.is === "doing" ? `${phase.text || "waiting for its end"} (${age((Date.now() - began.current) / 1000)})` : plain(phase.text ?? "")}</p>
+    <p class="outcome ${phase.is}" role="status">${phase.is === "doing" ? `${phase.text || "waiting for its end"} (${age((Date.now() - began.current) / 1000)})` : said}</p>
+    ${over && lines.length ? html`<pre class="code" tabindex="0">${lines.join("\n")}</pre>` : null}
     ${phase.more ? html`<ul class="refusals">${phase.more.map((one) => html`<li>${plain(one)}</li>`)}</ul>` : null}
     <div class="buttons">
       <button type="button" onClick=${onClose}>${over ? "Close" : phase.is === "doing" ? "Leave it to itself" : "Cancel"}</button>
