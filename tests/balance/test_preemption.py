@@ -162,14 +162,16 @@ def test_a_node_whose_runs_are_old_comes_before_one_whose_runs_have_just_begun(t
     assert fleet.runs() == [task_id, "young"]
 
 
-def test_what_is_kept_in_vain_for_another_task_does_not_hold_up_an_urgent_one() -> None:
+@pytest.mark.parametrize("wait_s", [1, 45, 100])
+def test_what_waits_or_is_kept_in_vain_does_not_hold_up_an_urgent_task(wait_s: int) -> None:
+    """Before, during and after the reservation for the other."""
     fleet = Fleet()
     fleet.node("a", (("cpus", 2000), ("gpus", 1)))
     fleet.submit({"endless": Wants(needs=(("cpus", 2000),), priority=9), "low": gpus(1, -2)})
     fleet.run(15)
     fleet.submit({"vain": Wants(needs=(("cpus", 2000),), priority=5)})
-    fleet.run(45)
-    assert fleet.members["a"].reserves == "vain"
+    fleet.run(wait_s)
+    assert fleet.members["a"].reserves == ("vain" if wait_s == 45 else "")
     fleet.submit({"urgent": gpus(1)})
     fleet.run(15)
     assert fleet.runs() == ["endless", "urgent"]

@@ -45,7 +45,9 @@ def preemption(running: list[Any], priority: int) -> Preemption:
     tasks["urgent"] = SimpleNamespace(wants=SimpleNamespace(priority=priority))
     mirror: Any = SimpleNamespace(tasks=tasks)
     claimed: Any = SimpleNamespace(by_id={one.task_id: one for one in running})
-    return Preemption(mirror, claimed)
+    made = Preemption(mirror, claimed)
+    made.look(NOW)
+    return made
 
 
 def room_without(room: Room, gone: list[Any]) -> Room:
@@ -60,7 +62,7 @@ def test_it_chooses_as_few_as_must_leave_of_the_less_urgent(
 ) -> None:
     room = Room(float(slots), {"gpus": gpus, "cpus": 500})
     asked = preemption(running, priority)
-    chosen = asked.choose("urgent", needs, room, NOW)
+    chosen = asked.choose("urgent", needs, room)
     leaving = [one for one in running if one.process is not Process.RUNNING]
     less_urgent = [one for one in running if one not in leaving and one.priority < priority]
     able = [one for one in less_urgent if one.started_s <= NOW - SPARED_S]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -514,7 +515,7 @@ def starts_beyond_what_there_is() -> list[Patch]:
 
 def nothing_is_reserved() -> list[Patch]:
     """No node keeps anything for a task that has waited for long."""
-    return [(reservations.Reservations, "_begin", lambda self, task_id, kind, order, now_s: None)]
+    return [(reservations.Reservations, "_begin", lambda self, task_id, kind, order, turns, now_s: None)]
 
 
 def priorities_ignored() -> list[Patch]:
@@ -524,22 +525,12 @@ def priorities_ignored() -> list[Patch]:
 
 def nobody_makes_room() -> list[Patch]:
     """On no node does a run leave for a more urgent task."""
-    return [(preemption.Preemption, "choose", lambda self, task_id, needs, room, now_s: None)]
+    return [(preemption.Preemption, "_choose", lambda self, leavers, task_id, needs, room: None)]
 
 
 def anybody_makes_room() -> list[Patch]:
     """Runs leave for tasks that are as urgent as theirs, too."""
-    real = preemption.Preemption._less_urgent
-
-    def less_urgent(self: Any, task_id: str, holders: Any, now_s: float) -> Any:
-        before = self._priority
-        self._priority = lambda one: before(one) + (one == task_id)
-        try:
-            return real(self, task_id, holders, now_s)
-        finally:
-            del self._priority
-
-    return [(preemption.Preemption, "_less_urgent", less_urgent)]
+    return [(preemption, "bisect_left", bisect.bisect_right)]
 
 
 def young_runs_make_room() -> list[Patch]:

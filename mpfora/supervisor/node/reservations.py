@@ -97,18 +97,20 @@ class Reservations:
             self._end(self.present, now_s)
         starved = self._assignments.scarcity.starved(also_slots=self._preemption is not None)
         self._waits.note([task_id for (_, task_id), _ in starved], now_s)
+        if starved and self._preemption is not None:
+            self._preemption.look(now_s)
         reserving = {m.name: m.reserves for m in self._mirror.members.values() if m.reserves and m.name != self._node}
+        reserved, turns = set(reserving.values()), set[str]()
         for (_, task_id), kind in starved:
             if self.present is not None and self.present.task_id == task_id:
                 self._ask_again(self.present, kind, now_s)
-                continue
-            if task_id in reserving.values():
-                continue
-            order = self._order(task_id, kind, reserving)
-            if order:
-                reserving[order[0]] = task_id
-            if self._node in order and (self.present is None or self._preemption is not None):
-                self._begin(task_id, kind, order, now_s)
+            elif task_id not in reserved:
+                order = self._order(task_id, kind, reserving)
+                # the first that has no turn yet reserves, when the wait has been long
+                own_turn = [name for name in order if name not in turns]
+                turns.update(own_turn[:1])
+                if self._node in order and (self.present is None or self._preemption is not None):
+                    self._begin(task_id, kind, order, own_turn, now_s)
 
     def _order(self, task_id: str, kind: Kind, reserving: dict[str, str]) -> list[str]:
         """The nodes that may reserve for a task, in the order of their turns: who lacks the least comes first."""
@@ -122,15 +124,17 @@ class Reservations:
         lacks = [1000 * max(0, n - room.free.get(name, 0)) // n for name, n in kind_needs(member, kind)]
         return max(lacks, default=0) + (1000 if room.slots < 1 else 0)
 
-    def _begin(self, task_id: str, kind: Kind, order: list[str], now_s: float) -> None:
-        """order: the nodes whose turn it is, one after the other."""
+    def _begin(self, task_id: str, kind: Kind, order: list[str], turns: list[str], now_s: float) -> None:
+        """order: the nodes that may make room, one after the other;  turns: of these, who may reserve after a long
+        wait."""
         place, waited_s = order.index(self._node), self._waits.waited_s(task_id, now_s)
         rests = self._waits.rests(task_id, now_s)
         leaving = self._choose(task_id, kind, now_s) if waited_s >= URGENT_WAIT_S * (1 + place) else None
         if leaving is None or (rests and not leaving):
             is_last = waited_s >= URGENT_WAIT_S * (1 + place + len(order))
-            is_long = waited_s >= WAIT_S * (1 + place) and self.present is None and bool(self._needs(kind))
-            if rests or not (is_long or (is_last and self._will_help(task_id, kind))):
+            is_long = self._node in turns and waited_s >= WAIT_S * (1 + turns.index(self._node))
+            may_wait = is_long and self.present is None and bool(self._needs(kind))
+            if rests or not (may_wait or (is_last and self._will_help(task_id, kind))):
                 return
         self._reserve(Reservation(task_id, now_s, now_s + max(LEAST_S, waited_s)), leaving, now_s)
 
@@ -153,7 +157,7 @@ class Reservations:
         """The less urgent runs of this node that make room for the task; [], None: as Preemption.choose."""
         if self._preemption is None or now_s < self._preempt_s:
             return None
-        return self._preemption.choose(task_id, self._needs(kind), self._room_beside(task_id), now_s)
+        return self._preemption.choose(task_id, self._needs(kind), self._room_beside(task_id))
 
     def _will_help(self, task_id: str, kind: Kind) -> bool:
         """Whether less urgent runs of this node make room later, and nothing as urgent is waited for already."""
