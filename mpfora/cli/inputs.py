@@ -1,4 +1,4 @@
-"""Click types for durations, times and props. Their errors say what would be right."""
+"""Click types for durations, times, labels and props. Their errors say what would be right."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mpfora.config.option_types import Label
 from mpfora.model.units import parse_duration, parse_time
 from mpfora.store.json_format import parse_object
 
@@ -49,21 +50,7 @@ class _Props(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
             self.fail(str(error), param, ctx)
 
 
-class _Label(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """KEY=VALUE as a pair."""
-
-    name = "label"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        key, equals, label = value.partition("=")
-        if not key or not equals:
-            self.fail(f"{value!r}: write KEY=VALUE", param, ctx)
-        return key, label
-
-
 DURATION = _Duration()
-LABEL = _Label()
+LABEL = Label()
 TIME = _Time()
 PROPS = _Props()
