@@ -90,7 +90,8 @@ def for_many(
     def one_done(task_id: str, result: object) -> None:
         nonlocal count
         count += 1
-        progress.show(lambda: f"{done} {count:,} of {len(ids):,}")
+        if count < len(ids):  # the lines that follow say that all are done
+            progress.show(lambda: f"{done} {count:,} of {len(ids):,}")
 
     succeeded = 0
     for task_id, result in act(one_done).items():

@@ -500,6 +500,26 @@ def test_after_a_late_claim_that_was_lost_the_node_is_given_another_second() -> 
     assert [(len(claimed), claimed[0][1]) for claimed in again] == [(1, "n2")]
 
 
+def test_a_node_whose_own_claims_were_slow_gives_others_as_much_time() -> None:
+    """And forgets it in time: what was slow for a while does not hold up a failover for ever."""
+    story = Story(max_tasks=0)
+    assert story.put(TaskPut("own")) == [claims("own")]
+    story.wait(3)
+    story.tell(lost("own"))
+    story.put(OwnerPut("own", "n3", story.revision + 1))
+    story.put(MemberPut(member("n2", capacity=None, weight=100.0)))
+    story.put(TaskPut("t1"))
+    assert story.core.assignments.assignee == {"t1": "n2"}
+    assert story.wait(4) == []
+    assert story.wait(2) == [claims("t1", missed="n2")]
+    story.tell(lost("t1"))
+    story.put(OwnerPut("t1", "n2", story.revision + 1))
+    assert story.wait(60) == []
+    story.put(TaskPut("t2"))
+    assert story.wait(0.9) == []
+    assert story.wait(0.2) == [claims("t2", missed="n2")]
+
+
 def test_a_node_that_slept_reads_the_old_news_before_it_claims_anything() -> None:
     story = Story()
     story.boot_s += 8

@@ -75,12 +75,15 @@ def test_where_descriptors_are_refused_it_says_so_and_what_to_do_wherever_that_i
 ) -> None:
     """The fewer there are, the earlier it fails: in the event loop, in the control groups, in the zygote's sockets."""
 
-    def start(few: int) -> tuple[int, list[str]]:
-        argv = command("zoo:sleep", etcd=etcd.endpoint, namespace=namespace, name=f"n{few}")
+    def start(few: int, argv: Sequence[str]) -> tuple[int, list[str]]:
         return started(argv, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (few, few)))
 
-    for few in (4, 5, 6, 7, 8, 9, 10, 11, 12, 14):
-        code, lines = start(few)
+    # with the very fewest the interpreter itself may not start: that is up to what lies in its site-packages
+    enough = [few for few in (4, 5, 6, 7, 8, 9, 10, 11, 12, 14) if start(few, [sys.executable, "-c", ""]) == (0, [])]
+    assert len(enough) > 5
+    for few in enough:
+        argv = command("zoo:sleep", etcd=etcd.endpoint, namespace=namespace, name=f"n{few}")
+        code, lines = start(few, argv)
         assert code in (1, 5), lines
         assert "raise the limit of open files of this process (ulimit -n, LimitNOFILE=)" in lines[-1], (few, lines)
         assert not [line for line in lines if "Traceback" in line or "a bug in mpfora" in line], (few, lines)

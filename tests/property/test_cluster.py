@@ -8,18 +8,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sim import interrupted, planted, probes, runner, scenario
+from sim import probes, runner, scenario
 from sim.cluster import Cluster
 from sim.kernel import Act
 from sim.pool import run_many
+from sim.profiles import run_one
 
 REPOSITORY = Path(__file__).parents[2]
-#: seeds until which a planted fault must be seen
-PLANTED_SEEDS = 120
 #: lives with processes that do not die
 UNDYING_SEEDS = 150
 CLOCK_SEEDS = 40
@@ -60,43 +58,9 @@ def test_who_preempts_makes_room_for_more_urgent_tasks_only_and_no_run_loses_wha
     assert not failed, "\n\n".join(map(str, failed[:3])) + f"\n{len(failed)} of {PREEMPT_SEEDS}"
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("fault", planted.FAULTS)
-def test_a_planted_fault_is_seen(fault: str) -> None:
-    _, kinds, profile = planted.FAULTS[fault]
-    first = planted.TELLING_SEEDS.get(fault, 0)
-    with planted.planted(fault):
-        for seed in (first, *(seed for seed in range(PLANTED_SEEDS) if seed != first)):
-            told = [violation.split(":")[0] for violation in run_one(seed, profile).violations]
-            if set(told) & set(kinds):
-                return
-    pytest.fail(f"{fault}: not seen in {PLANTED_SEEDS} seeds of {profile}")
-
-
-def run_one(seed: int, profile: str) -> runner.Verdict:
-    if profile == "probe":
-        return runner.run_scenario(probes.slow_then_cut(seed))
-    if profile == "burst":
-        return runner.run_scenario(probes.burst_of_forks(seed))
-    if profile == "former":
-        return runner.run_scenario(probes.former_zygotes(seed))
-    if profile in probes.PROBES:
-        return runner.run_scenario(replace(probes.PROBES[profile], seed=seed))
-    return runner.run(seed, profile=profile)
-
-
 def test_what_runs_in_former_zygotes_dies_before_its_claims_are_given_back_or_end() -> None:
     told = [violation for seed in range(6) for violation in run_one(seed, "former").violations]
     assert told == []
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("probe", probes.PROBES)
-def test_whatever_is_lost_and_whenever_a_node_dies_it_ends_well(probe: str) -> None:
-    """Each request in turn is lost, or its reply, and each event in turn is the last of its node."""
-    for case in interrupted.cases(probe):
-        _, verdict = interrupted.run_case(case)
-        assert not verdict.violations, f"{case}\n{verdict}"
 
 
 def test_a_burst_of_forks_that_outlasts_the_lease_starts_each_task_once() -> None:

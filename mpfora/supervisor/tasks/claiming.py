@@ -22,7 +22,7 @@ from mpfora.supervisor import actions as do
 from mpfora.supervisor.coordinator.interface import ClaimAnswer, ClaimRequest, Lost, Outdated, Unknown
 from mpfora.supervisor.tasks.grace import GracePeriods
 from mpfora.supervisor.tasks.late_nodes import LateNodes
-from mpfora.supervisor.tasks.pending_claims import PendingClaims
+from mpfora.supervisor.tasks.pending_claims import PendingClaim, PendingClaims
 from mpfora.supervisor.timers import Timers
 
 #: between two claims that say that one node has missed a task: the first may show that it hangs, and then all that it
@@ -80,7 +80,7 @@ class Claiming:
         """A claim was won, lost, or nobody knows. True: it is won, and the claim is worth something."""
         match answer:
             case Lost(task_id) | Outdated(task_id):
-                if (claim := self.in_flight.landed(task_id)) is not None:
+                if (claim := self._landed(task_id, now_s)) is not None:
                     self._passed[task_id] = claim.changed
                     if claim.missed is not None:
                         self.late.clear(claim.missed, now_s)
@@ -91,11 +91,17 @@ class Claiming:
                 self._timers.set(task_id, now_s + ASK_AGAIN_S)
                 return False
             case won:
-                claim = self.in_flight.landed(won.claim.task_id)
+                claim = self._landed(won.claim.task_id, now_s)
                 is_worth = claim is None or not claim.void
                 if not is_worth:
                     self.ended(won.claim, now_s)  # it went with its session, perhaps while nobody looked at the task
                 return is_worth
+
+    def _landed(self, task_id: str, now_s: float) -> PendingClaim | None:
+        claim = self.in_flight.landed(task_id)
+        if claim is not None:
+            self.late.took(now_s - claim.sent_s, now_s)
+        return claim
 
     def ended(self, claim: Claim, now_s: float) -> None:
         """A claim of this node is over. If the watch has not even shown it yet, the task counts as taken until it

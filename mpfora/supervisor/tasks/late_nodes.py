@@ -2,7 +2,8 @@
 Pure.
 
 Late is counted from the last claim that a node has made: while it claims it is busy, and misses nothing. A node whose
-own claims take long accuses nobody: it cannot tell who is late.
+own claims take long accuses nobody while it waits for them: it cannot tell who is late. Afterwards it has more patience
+for a while, since the claims of others may take as long.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import Touched
 from mpfora.supervisor.tasks.pending_claims import PendingClaims
 
-#: how long an assignee has, and each next node after it
-LATE_S = 1.0
+#: how long an assignee has, and each next node after it: so long, or so many times what claims take now if that is more
+LATE_S, LATE_CLAIMS, LATE_MOST_S = 1.0, 2.0, 10.0
+#: what a slow claim says of others is worth half after this time
+HALF_LIFE_S = 10.0
 
 
 class LateNodes:
@@ -29,6 +32,21 @@ class LateNodes:
         #: nodes that were called late and were not, since the claim was lost to them: until when they are not called so
         #: again. The news was late
         self._cleared: dict[str, float] = {}
+        #: how long the slowest claim of this node took of late, and when that was
+        self._slowest: tuple[float, float] = (0.0, 0.0)
+
+    def took(self, seconds: float, now_s: float) -> None:
+        """A claim of this node was answered after this time."""
+        if seconds > self._claims_take(now_s):
+            self._slowest = (seconds, now_s)
+
+    def _claims_take(self, now_s: float) -> float:
+        seconds, at = self._slowest
+        return seconds * 0.5 ** ((now_s - at) / HALF_LIFE_S)
+
+    def patience_s(self, now_s: float) -> float:
+        """How long an assignee has."""
+        return min(LATE_MOST_S, max(LATE_S, LATE_CLAIMS * self._claims_take(now_s)))
 
     def note_claims(self, touched: Touched, now_s: float) -> None:
         """Nodes that have claimed something, and those that are gone."""
@@ -62,7 +80,7 @@ class LateNodes:
             return now_s
         since = max(since, self._claimed_at.get(self._assignments.assignee.get(task_id, ""), since))
         rank = self._assignments.rank(task, self._node)
-        return None if rank is None else max(now_s, since + LATE_S * (1 + rank))
+        return None if rank is None else max(now_s, since + self.patience_s(now_s) * (1 + rank))
 
     def missed(self, task_id: str) -> str | None:
         """Who has missed the task; None: it is this node's own."""
