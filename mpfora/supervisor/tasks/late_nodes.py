@@ -8,6 +8,8 @@ for a while, since the claims of others may take as long.
 
 from __future__ import annotations
 
+import math
+
 from mpfora.cluster.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import Touched
@@ -42,7 +44,7 @@ class LateNodes:
 
     def _claims_take(self, now_s: float) -> float:
         seconds, at = self._slowest
-        return seconds * 0.5 ** ((now_s - at) / HALF_LIFE_S)
+        return seconds * math.exp2((at - now_s) / HALF_LIFE_S)
 
     def patience_s(self, now_s: float) -> float:
         """How long an assignee has."""
