@@ -293,7 +293,7 @@ class Core:
             steps += self.reconciler.decide(now, is_held=is_held, is_ready=is_ready)
         may_publish, may_claim = is_held and self.readiness.is_member, self.readiness.may_claim(now)
         steps += self.reservations.decide(now.boot_s, may_publish=may_publish, may_claim=may_claim)
-        steps += self.advancing.decide(self.readiness.conditions(now, self._rng))
+        steps += self.advancing.decide(self.readiness.conditions(now, self._rng, self.reservations.kept()))
         steps += self._after_dropping(now)
         steps += self.write_answers.decide(now)
         steps += self._decide_session(now)

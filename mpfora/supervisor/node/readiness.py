@@ -6,7 +6,7 @@ import random
 
 from mpfora.cluster.mirror import Mirror
 from mpfora.config.settings import Settings
-from mpfora.model.needs import Room, subtract
+from mpfora.model.needs import Needs, Room, subtract
 from mpfora.supervisor.events import Now
 from mpfora.supervisor.node.health import Health
 from mpfora.supervisor.node.lease import LeasePhase
@@ -67,11 +67,11 @@ class Readiness:
         free = subtract(room.free, tuple(coming.amounts.items())) if coming.amounts else room.free
         return Room(room.slots - coming.active, free)
 
-    def conditions(self, now: Now, rng: random.Random) -> NodeConditions:
-        """What holds for every claimed task at this instant."""
+    def conditions(self, now: Now, rng: random.Random, kept: Needs | None = None) -> NodeConditions:
+        """What holds for every claimed task at this instant. kept: what the node keeps for a task that waits."""
         phase = self._session.phase(now.boot_s)
         is_asking = self._settings.fences and phase in (LeasePhase.ASKING, LeasePhase.OVERDUE)
-        free_capacity, free_resources = self.room()
+        free_capacity, free_resources = self.room() if kept is None else self.room().less(kept)
         return NodeConditions(
             node=self._settings.name,
             now=now,

@@ -15,16 +15,15 @@ can leave at once, and looks again each second whether they are old enough.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, replace
 
 from mpfora.cluster.assignments import Assignments
 from mpfora.cluster.kinds import Kind, kind_needs, kind_of_task
 from mpfora.cluster.mirror import Mirror
 from mpfora.model.needs import Needs, Room
-from mpfora.model.task import Member
 from mpfora.supervisor import actions as do
 from mpfora.supervisor.node.status import NodeStatus
+from mpfora.supervisor.node.turns import Turns
 from mpfora.supervisor.node.waits import Waits
 from mpfora.supervisor.tasks.preemption import Preemption
 
@@ -61,7 +60,7 @@ class Reservations:
         self._look_s = self._preempt_s = 0.0
         #: the tasks that are to leave for the reservation
         self._leaving: list[str] = []
-        self._waits = Waits(assignments.scarcity)
+        self._waits, self._turns = Waits(assignments.scarcity), Turns(assignments)
 
     def decide(self, now_s: float, *, may_publish: bool, may_claim: bool) -> list[do.Action]:
         """Begin or end a reservation, and publish a record that says so. may_claim: the node takes tasks."""
@@ -86,6 +85,13 @@ class Reservations:
         self._preemption.stop(leaving, urgent)
         return [do.Say("info", f"asked to save and leave: {urgent} is more urgent", task_id) for task_id in leaving]
 
+    def kept(self) -> Needs | None:
+        """What the node keeps for a task that waits; None: it keeps nothing."""
+        task = self._mirror.tasks.get(self.present.task_id) if self.present is not None else None
+        if task is None or self._node not in self._mirror.members:
+            return None
+        return self._needs(kind_of_task(task)) if self._assignments.scarcity.is_waiting(task.id) else None
+
     def wake_at(self) -> float | None:
         """When there is something to decide by time alone."""
         if self._node not in self._mirror.members or not self._reserves:
@@ -105,24 +111,12 @@ class Reservations:
             if self.present is not None and self.present.task_id == task_id:
                 self._ask_again(self.present, kind, now_s)
             elif task_id not in reserved:
-                order = self._order(task_id, kind, reserving)
+                order = self._turns.of(task_id, kind, reserving)
                 # the first that has no turn yet reserves, when the wait has been long
                 own_turn = [name for name in order if name not in turns]
                 turns.update(own_turn[:1])
                 if self._node in order and (self.present is None or self._preemption is not None):
                     self._begin(task_id, kind, order, own_turn, now_s)
-
-    def _order(self, task_id: str, kind: Kind, reserving: dict[str, str]) -> list[str]:
-        """The nodes that may reserve for a task, in the order of their turns: who lacks the least comes first."""
-        nodes = [member for member in self._assignments.nodes.of_kind(kind) if member.name not in reserving]
-        keys = {member.name: (self._lack(member, kind), _place(task_id, member.name)) for member in nodes}
-        return sorted(keys, key=lambda name: keys[name])
-
-    def _lack(self, member: Member, kind: Kind) -> int:
-        """In thousandths of what the task needs."""
-        room = self._assignments.loads.room(member)
-        lacks = [1000 * max(0, n - room.free.get(name, 0)) // n for name, n in kind_needs(member, kind)]
-        return max(lacks, default=0) + (1000 if room.slots < 1 else 0)
 
     def _begin(self, task_id: str, kind: Kind, order: list[str], turns: list[str], now_s: float) -> None:
         """order: the nodes that may make room, one after the other;  turns: of these, who may reserve after a long
@@ -192,7 +186,3 @@ class Reservations:
     def _is_able(self, task_id: str) -> bool:
         """Whether this node may be assigned the task, if it had room."""
         return self._node in self._assignments.nodes.names_of_kind(kind_of_task(self._mirror.tasks[task_id]))
-
-
-def _place(task_id: str, node: str) -> tuple[int, str]:
-    return zlib.crc32(f"{task_id}\0{node}".encode()), node

@@ -200,7 +200,8 @@ class NodeConditions:
     """What holds for every claimed task of the node at one instant.
 
     may_fork  the lease is good and the zygote is ready
-    free_capacity   how many more tasks that need a process may be held;  free_resources   what is left for them
+    free_capacity   how many more tasks that need a process may be held, beside one that something is kept for;
+                    free_resources   what is left for them
     allocations     which of the node's resources each run has
     stop_all  why every process is to be asked to stop; "" if none
     kill_all  every process is to be killed at once (a second signal)
