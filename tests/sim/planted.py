@@ -603,7 +603,7 @@ FAULTS: Mapping[str, tuple[Callable[[], list[Patch]], tuple[str, ...], str]] = {
         (starts_beyond_what_there_is, ("more than it has",), "resources"),
         (nothing_is_reserved, ("starves",), "resources"),
         (priorities_ignored, ("out of order",), "resources"),
-        (nobody_makes_room, ("does not settle",), "preemption"),
+        (nobody_makes_room, ("does not settle", "no room in time"), "preemption"),
         (anybody_makes_room, ("room for nobody",), "preemption"),
         (young_runs_make_room, ("room for nobody",), "preemption"),
         (who_makes_room_saves_nothing, ("what was saved is lost",), "preemption"),
