@@ -327,6 +327,11 @@ class ZygoteEnd:
         self._send(frames.Bye())
         self._host.after(LATE_S if late else CLOSE_S, process.kill)
 
+    def kill_now(self) -> None:
+        """A later start has begun."""
+        if self._process is not None:
+            self._process.kill()
+
     async def closed(self) -> None:
         if self._buried is not None and not self._buried.done():
             await self._buried
