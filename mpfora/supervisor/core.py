@@ -333,7 +333,8 @@ class Core:
         if not self.readiness.may_claim(now):
             return []
         may_claim, free = self.balancing.may_claim(me), self.readiness.room()
-        chosen = self.claiming.choose(now.boot_s, free, may_claim, self.claimed.by_id.__contains__)
+        mine, kept = self.claimed.by_id.__contains__, self.reservations.kept()
+        chosen = self.claiming.choose(now.boot_s, free, may_claim, mine, kept)
         self.counts.tried(chosen)
         self.balancing.claims_sent(chosen, now)
         return in_batches(chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from core_story import Story, kinds, left
+from core_story import Story, claims, kinds, left, member
 
 from mpfora.cluster.changes import MemberPut, TaskPut, WantsPut
 from mpfora.model.state import Message, State
@@ -35,3 +35,15 @@ def test_a_task_that_wakes_up_where_something_is_kept_for_another_is_given_back(
         story.put(MemberPut(story.record(reserves="wide")))
     steps = story.task_command("rests", Message.run())
     assert kinds(steps) == (["Release"] if is_kept else ["Keep"])
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_what_another_node_misses_does_not_get_what_is_kept(is_kept: bool) -> None:
+    story = with_a_paused_one()
+    if is_kept:
+        story.put(TaskPut("wide"), WantsPut("wide", gpus(2)))
+        story.wait(32)
+        story.put(MemberPut(story.record(reserves="wide")))
+    story.put(MemberPut(member("n2", has=(("gpus", 1),))))
+    assert story.put(TaskPut("small"), WantsPut("small", gpus(1))) == [], "it is assigned to n2, which does nothing"
+    assert (claims("small", missed="n2") in story.wait(10)) == (not is_kept)

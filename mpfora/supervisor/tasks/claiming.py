@@ -35,6 +35,9 @@ REFUSED_S = 1.0
 #: a batch of claims is one request
 BATCH = 60
 
+#: the balancer's word on a task
+MayClaim = Callable[[TaskView], bool]
+
 
 class Claiming:
     """in_flight: the claims under way.  grace: which tasks are left alone for a while.
@@ -122,13 +125,14 @@ class Claiming:
         return bool(self._eager) or (at is not None and at <= now_s)
 
     def choose(
-        self, now_s: float, room: Room, may_claim: Callable[[TaskView], bool], mine: Callable[[str], bool]
+        self, now_s: float, room: Room, may_claim: MayClaim, mine: Callable[[str], bool], kept: Needs | None = None
     ) -> list[ClaimRequest]:
         """The claims to make now. They count as in flight from here on.
 
         room       for further tasks that need a process
         may_claim  the balancer's word
         mine       whether the node holds a claimed task for a task already (then there is nothing to claim)
+        kept       what the node keeps for a task that waits: what another node missed does not get it
         """
         for task_id in self._timers.due(now_s):
             at = self.late.may_claim_at(task_id, now_s)
@@ -142,11 +146,11 @@ class Claiming:
             if task is None or mine(task_id) or self._settled(task) or task_id in self.in_flight:
                 del self._eager[task_id]
                 continue
-            needs = self._needs(task)
-            if not task.resting and not room.takes(needs):
+            needs, missed = self._needs(task), self.late.missed(task_id)
+            left = room if kept is None or missed is None else room.less(kept)
+            if not task.resting and not left.takes(needs):
                 continue
             del self._eager[task_id]
-            missed = self.late.missed(task_id)
             if missed is not None and not self.late.may_accuse(missed, now_s):
                 self._timers.set(task_id, now_s + ACCUSE_AGAIN_S)
                 continue
