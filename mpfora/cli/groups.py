@@ -101,7 +101,8 @@ def list_groups(session: Session, as_json: bool) -> None:
         (name, str(sum(counts.values())), *(str(counts.get(state, "")) for state in states))
         for name, counts in groups.items()
     ]
-    Table(("GROUP", "TASKS", *(state.upper() for state in states)), rows).show()
+    header = ("GROUP", "TASKS", *(state.upper() for state in states))
+    Table(header, rows, empty=f"there is no group in namespace {session.where.namespace!r}").show()
 
 
 def wait_for_group(session: Session, name: str, timeout: float | None, *, with_bar: bool) -> int:

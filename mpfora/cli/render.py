@@ -43,7 +43,7 @@ def print_tasks(tasks: Sequence[TaskInfo], columns: Sequence[str] = ()) -> None:
     chosen = tuple(columns or USUAL_COLUMNS)
     rows = [task_cells(task, chosen, now_s) for task in tasks]
     lesser = () if columns else tuple(map(str.upper, _LESSER_TASK_COLUMNS))
-    Table(tuple(name.upper() for name in chosen), rows, lesser).show()
+    Table(tuple(name.upper() for name in chosen), rows, lesser, empty="there is no such task").show()
 
 
 def task_cells(task: TaskInfo, columns: Sequence[str], now_s: float) -> tuple[str, ...]:
@@ -197,7 +197,8 @@ def _print_field(name: str, text: str) -> None:
 def print_history(runs: Sequence[Run], indent: str = "") -> None:
     """Print a line for each run, the oldest first."""
     header = ("ATTEMPT", "NODE", "STARTED", "FOR", "CPU", "MEMORY", "CAUSE", "ERROR")
-    Table(header, [_run_cells(run) for run in runs], ("CPU", "MEMORY", "STARTED"), indent).show()
+    rows = [_run_cells(run) for run in runs]
+    Table(header, rows, ("CPU", "MEMORY", "STARTED"), indent, "no run of it has ended yet").show()
 
 
 def _run_cells(run: Run) -> tuple[str, ...]:

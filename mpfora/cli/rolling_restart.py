@@ -14,7 +14,7 @@ from mpfora.cli import printing
 from mpfora.cli.inputs import DURATION, LABEL, TIME
 from mpfora.cli.session import Session
 from mpfora.errors import MpforaError, NodeNotFound
-from mpfora.model.units import format_time, parse_time
+from mpfora.model.units import counted, format_time, parse_time
 
 if TYPE_CHECKING:
     from mpfora.client import Client
@@ -57,12 +57,13 @@ def restart(session: Session, rolling: bool, labels: Labels, started_before: flo
         except (MpforaError, KeyboardInterrupt):
             printing.tell_plain(_stopped_text(done, [node.name for node in due[number:]], again))
             raise
-    printing.say(f"done: {len(done)} nodes restarted")
+    printing.say(f"done: {counted(len(done), 'node')} restarted")
 
 
 def _restart(client: Client, node: NodeInfo, following: int, timeout_s: float) -> bool:
     """Restart a node and wait until it is back. False: it has left by itself before."""
-    printing.say(f"{node.name}: restarting, {following} nodes follow")
+    then = f", {counted(following, 'node')} {'follows' if following == 1 else 'follow'}" if following else ""
+    printing.say(f"{node.name}: restarting{then}")
     try:
         client.restart_node(node.name, timeout_s)
     except NodeNotFound:

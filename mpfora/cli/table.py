@@ -34,15 +34,20 @@ _STYLES = {
 class Table:
     """header  the names of the columns; a cell of the column STATE is coloured
     rows    the cells, as many in each as in the header
-    lesser  columns that a narrow terminal does without, the least important first"""
+    lesser  columns that a narrow terminal does without, the least important first
+    empty   what a terminal shows instead of a header without rows"""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     lesser: Sequence[str] = ()
     indent: str = ""
+    empty: str = ""
 
     def show(self) -> None:
         """Raises OutputFailed."""
+        if self.empty and not self.rows and printing.is_terminal():
+            printing.tell(self.empty)
+            return
         lines = [tuple(self.header), *(tuple(map(printable_line, row)) for row in self.rows)]
         if printing.is_terminal():
             printing.say_texts(self._fitted(lines, printing.width()))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mpfora.client.mirror.pending_by_reason import Waiting
 from mpfora.cluster.clocks import differing, format_differing
 from mpfora.doctor.facts import ClusterFacts
 from mpfora.doctor.findings import Finding, bad, fine, note
 from mpfora.model.code import ReloadState
+from mpfora.model.units import counted
 
 _SHOWN = 5
 
@@ -102,7 +104,7 @@ def _clocks(facts: ClusterFacts) -> Iterator[Finding]:
             "timedatectl set-ntp true, on the machines whose clocks are wrong",
         )
     elif facts.ahead_s:
-        yield fine("clocks", f"the clocks of {len(facts.ahead_s)} nodes agree with this machine's")
+        yield fine("clocks", f"this machine's clock agrees with {counted(len(facts.ahead_s), 'node')}")
 
 
 _MENDS = {
@@ -112,15 +114,18 @@ _MENDS = {
     "no_node": "python -m mpfora.supervisor HANDLER, with the same --etcd and --namespace",
 }
 
+#: where nodes have several handlers, and the tasks name none
+_NAME_ONE = "mpfora delete them, and submit them again with --handler"
+
 
 def _waiting(facts: ClusterFacts) -> Iterator[Finding]:
     stuck = [one for one in facts.waiting if one.kind in _MENDS]
     for one in stuck[:_SHOWN]:
         yield bad(
             "tasks",
-            f"{one.count:,} {'task' if one.count == 1 else 'tasks'} cannot run anywhere",
+            f"{counted(one.count, 'task')} cannot run anywhere{_named(one)}",
             one.reason,
-            _MENDS[one.kind],
+            _MENDS[one.kind] if one.handler or one.kind != "no_handler" else _NAME_ONE,
         )
     if len(stuck) > _SHOWN:
         more = sum(one.count for one in stuck[_SHOWN:])
@@ -132,6 +137,12 @@ def _waiting(facts: ClusterFacts) -> Iterator[Finding]:
         )
     if not stuck:
         yield fine("tasks", "there is a node for every pending task")
+
+
+def _named(one: Waiting) -> str:
+    """The first of these tasks, as the end of a line."""
+    more = ", ..." if one.count > len(one.ids) else ""
+    return f": {', '.join(one.ids)}{more}" if one.ids else ""
 
 
 def _unreadable(facts: ClusterFacts) -> Finding:

@@ -83,6 +83,11 @@ def _bytes(value: object) -> float | None:
     return float(match[1]) * factor
 
 
+def counted(count: int, noun: str) -> str:
+    """Like "1 node" and "1,200 nodes"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def format_size(size: float) -> str:
     """A size for people: "14.2 MiB"."""
     size = float(max(-MOST_BYTES, min(MOST_BYTES, size)))

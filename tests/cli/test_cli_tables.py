@@ -129,6 +129,14 @@ def test_in_a_pipe_nothing_is_left_out_and_nothing_is_cut(capsys: pytest.Capture
     assert shown(capsys) == ["ID  A  DETAIL", f"x   -  {'d' * 300}"]
 
 
+def test_a_terminal_shows_no_header_without_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    for show in (lambda: render.print_history([]), lambda: render.print_tasks([])):
+        assert on_terminal(80, show) == []
+    assert capsys.readouterr().err == "mpfora: no run of it has ended yet\nmpfora: there is no such task\n"
+    render.print_history([])
+    assert shown(capsys) == ["ATTEMPT  NODE  STARTED  FOR  CPU  MEMORY  CAUSE  ERROR"]
+
+
 CELLS = st.text(st.characters(codec="utf-8"), max_size=30)
 
 

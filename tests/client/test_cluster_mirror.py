@@ -63,7 +63,8 @@ async def test_it_says_what_a_listing_says(client: AsyncClient, etcd: EtcdServer
             assert rows["t4"].group == "g0"
             assert mirror.states() == {"killed": 1, "paused": 1, "pending": 3, "runnable": 1}
             assert mirror.handlers()["train"] == {"killed": 1, "paused": 1, "pending": 2, "runnable": 1}
-            assert {(one.kind, one.count) for one in mirror.waiting()} == {("full", 2), ("no_handler", 1)}
+            found = {(one.kind, one.count, *one.ids) for one in mirror.waiting()}
+            assert found == {("full", 2, "t0", "t2"), ("no_handler", 1, "other")}
             (shown,) = mirror.nodes()
             (told,) = await client.nodes()
             assert (shown.name, shown.tasks, shown.active, shown.capacity) == ("n1", told.tasks, told.active, 1)

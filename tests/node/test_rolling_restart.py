@@ -157,7 +157,7 @@ def test_one_node_alone_is_restarted_and_its_tasks_wait_for_it(
         site.submit("t")
         until(lambda: runs_in(tmp_path, "t") == 1, "it runs")
         write(tmp_path, 2)
-        assert cli(site, "restart", "--rolling").stdout == "n1: restarting, 0 nodes follow\ndone: 1 nodes restarted\n"
+        assert cli(site, "restart", "--rolling").stdout == "n1: restarting\ndone: 1 node restarted\n"
         assert keeper.starts == 2
         until(lambda: runs_in(tmp_path, "t") == 2, "and goes on in the new code")
 
@@ -194,8 +194,8 @@ def test_a_restart_whose_client_ends_goes_on_by_what_it_has_said(
         assert client.stderr is not None
         said = client.stdout.readline()
         assert said.startswith("2 nodes; if this is stopped, go on by `mpfora restart --rolling --started-before ")
-        assert "n1: restarting, 1 nodes follow" in client.stdout.readline()
-        keepers[0].node.log.wait("restart command")
+        assert "n1: restarting, 1 node follows" in client.stdout.readline()
+        keepers[0].node.log.wait(r"restart command \(exit code 75: to be started again\)")
         client.send_signal(number)
         assert client.wait(LIMIT_S) != 0
         if number == signal.SIGINT:
@@ -204,7 +204,7 @@ def test_a_restart_whose_client_ends_goes_on_by_what_it_has_said(
         keepers[0].node.wait_joined()
         assert keepers[1].starts == 1
         again = shlex.split(said.split("`")[1])[1:]
-        assert "done: 1 nodes restarted" in cli(site, *again).stdout
+        assert "done: 1 node restarted" in cli(site, *again).stdout
         assert [keeper.starts for keeper in keepers] == [2, 2], "who is back already is left alone"
 
 

@@ -39,6 +39,7 @@ class _Reader:
         run = self._first(await self._runs.first_known())
         if run is None:
             if not self._wanted.follow:
+                yield LogLine(self._id, "", 0, 0, None, "no log: it has not run yet", note=True)
                 return
             run = await self._runs.next_after((0, 0))
         is_first = True

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from typing import Any
 
 from mpfora.client.mirror.task_table import TaskTable
 from mpfora.client.snapshot.why_waiting import NodeLoad, kind_of_waiting, why_pending
 from mpfora.config.props import parse_wants
 
+#: how many of the tasks that wait for one reason are named
+IDS_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """Pending tasks that wait for the same reason. kind: one of WAITING_KINDS; reason: for people; oldest: since when
-    the first of them was seen to wait, Unix seconds"""
+    the first of them was seen to wait, Unix seconds; ids: the first few of them"""
 
     kind: str
     reason: str
     handler: str
     count: int
     oldest: float
+    ids: Sequence[str] = ()
 
 
 def pending_by_reason(table: TaskTable, loads: Sequence[NodeLoad]) -> list[Waiting]:
@@ -33,7 +38,8 @@ def pending_by_reason(table: TaskTable, loads: Sequence[NodeLoad]) -> list[Waiti
         key = kind, reason, wants.handler or ""
         oldest = min(table.pending_since[task_id] for task_id in ids)
         before = found.get(key, Waiting(kind, reason, wants.handler or "", 0, oldest))
-        found[key] = replace(before, count=before.count + len(ids), oldest=min(before.oldest, oldest))
+        count, first = before.count + len(ids), nsmallest(IDS_SHOWN, [*before.ids, *ids])
+        found[key] = replace(before, count=count, oldest=min(before.oldest, oldest), ids=first)
     return sorted(found.values(), key=lambda one: (-one.count, one.reason))
 
 

@@ -65,4 +65,4 @@ class NodeCommands:
             return [do.Say("info", "restart: that was for a former start of this node")]
         if self._status.shutdown:
             return [do.Say("info", "restart: the node is leaving already")]
-        return self._leave(ShutdownAsked("restart command", RESTART), now)
+        return self._leave(ShutdownAsked(f"restart command (exit code {RESTART}: to be started again)", RESTART), now)
