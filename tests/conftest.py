@@ -40,8 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seeds",
         type=int,
-        default=600,
-        help="lives of the simulated cluster (property/test_cluster.py); 600 unless told, as 2000 take minutes",
+        default=300,
+        help="lives of the simulated cluster (property/test_cluster.py); 300 unless told, as 2000 take minutes",
     )
 
 

@@ -19,7 +19,7 @@ from sim.profiles import run_one
 
 REPOSITORY = Path(__file__).parents[2]
 #: lives with processes that do not die
-UNDYING_SEEDS = 150
+UNDYING_SEEDS = 60
 CLOCK_SEEDS = 40
 RESOURCE_SEEDS = 40
 PREEMPT_SEEDS = 40
