@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from core_story import HANDLER, LOST, RELEASED, RESULT_42, Story, claims, kinds, member
 
-from mpfora.cluster.changes import MemberPut, OwnerGone, OwnerPut, StatePut, TaskGone, TaskPut, WantsPut
+from mpfora.cluster.changes import MemberGone, MemberPut, OwnerGone, OwnerPut, StatePut, TaskGone, TaskPut, WantsPut
 from mpfora.handlers import HandlerSettings
 from mpfora.model.outcome import Cause
 from mpfora.model.run_spec import RunLimits
@@ -518,6 +518,26 @@ def test_a_node_whose_own_claims_were_slow_gives_others_as_much_time() -> None:
     story.put(TaskPut("t2"))
     assert story.wait(0.9) == []
     assert story.wait(0.2) == [claims("t2", missed="n2")]
+
+
+def test_a_task_that_was_another_s_until_now_is_left_to_its_claim_for_a_moment() -> None:
+    """A record that is put has all that waits assigned anew, and the other's claim may be under way."""
+    story = Story(max_tasks=0)
+    story.put(MemberPut(member("n2", capacity=None, weight=100.0)))
+    story.put(TaskPut("t"), TaskPut("u"))
+    assert story.core.assignments.assignee == {"t": "n2", "u": "n2"}
+    assert story.put(MemberPut(member("n2", capacity=None, weight=0.001))) == []
+    assert story.core.assignments.assignee == {"t": "n1", "u": "n1"}
+    story.put(OwnerPut("t", "n2", story.revision + 1))
+    assert story.wait(0.05) == []
+    assert story.wait(0.1) == [claims("u")]
+
+
+def test_what_a_node_that_is_gone_was_to_claim_is_claimed_at_once() -> None:
+    story = Story(max_tasks=0)
+    story.put(MemberPut(member("n2", capacity=None, weight=100.0)))
+    story.put(TaskPut("t"))
+    assert story.put(MemberGone("n2")) == [claims("t")]
 
 
 def test_a_node_that_slept_reads_the_old_news_before_it_claims_anything() -> None:

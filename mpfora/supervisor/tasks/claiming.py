@@ -72,9 +72,9 @@ class Claiming:
         for task_id in task_ids:
             task = self._mirror.tasks.get(task_id)
             self._eager.pop(task_id, None)
-            self.late.forget(task_id)
+            former = self.late.forget(task_id)
             self.grace.look_at(task_id, task, now_s)
-            at = None if task is None or task.owner is not None else self._when(task, now_s)
+            at = None if task is None or task.owner is not None else self._when(task, former, now_s)
             self._timers.set(task_id, at)
             if task is None or task.changed > self._passed.get(task_id, -1):
                 self._passed.pop(task_id, None)
@@ -180,12 +180,15 @@ class Claiming:
             return task.owner.node != self._node
         return self._passed.get(task.id) == task.changed
 
-    def _when(self, task: TaskView, now_s: float) -> float | None:
+    def _when(self, task: TaskView, former: str | None, now_s: float) -> float | None:
+        """former: another node whose task it was until now."""
         assignee = self._assignments.assignee.get(task.id)
         if assignee is None:
             return None
         at = max(now_s, self.grace.ends_s(task, assignee))
-        return at if assignee == self._node else self.late.wait(task.id, at)
+        if assignee != self._node:
+            return self.late.wait(task.id, at)
+        return at if former is None else max(at, now_s + self.late.crossing_s(former, now_s))
 
 
 def in_batches(claims: Sequence[ClaimRequest]) -> list[do.Action]:

@@ -17,6 +17,9 @@ from mpfora.supervisor.tasks.pending_claims import PendingClaims
 
 #: how long an assignee has, and each next node after it: so long, or so many times what claims take now if that is more
 LATE_S, LATE_CLAIMS, LATE_MOST_S = 1.0, 2.0, 10.0
+#: how long a claim of another node may be under way for a task that has just become this node's: so long, or as long
+#: as claims take now
+CROSS_S, CROSS_MOST_S = 0.1, 1.0
 #: what a slow claim says of others is worth half after this time
 HALF_LIFE_S = 10.0
 
@@ -28,9 +31,9 @@ class LateNodes:
         self._node, self._mirror, self._assignments, self._in_flight = node, mirror, assignments, in_flight
         #: when each node was last seen to claim
         self._claimed_at: dict[str, float] = {}
-        #: tasks of other assignees: since when they wait. This node's place among those that may claim them is looked
-        #: up only when the assignee has had its time
-        self._late: dict[str, float] = {}
+        #: tasks of other assignees: since when they wait, and for whom. This node's place among those that may claim
+        #: them is looked up only when the assignee has had its time
+        self._late: dict[str, tuple[float, str]] = {}
         #: nodes that were called late and were not, since the claim was lost to them: until when they are not called so
         #: again. The news was late
         self._cleared: dict[str, float] = {}
@@ -63,11 +66,21 @@ class LateNodes:
 
     def wait(self, task_id: str, since_s: float) -> float:
         """A task of another assignee waits since then. Returns when it is to be looked at."""
-        self._late[task_id] = since_s
+        self._late[task_id] = since_s, self._assignments.assignee[task_id]
         return since_s + LATE_S
 
-    def forget(self, task_id: str) -> None:
-        self._late.pop(task_id, None)
+    def forget(self, task_id: str) -> str | None:
+        """The task changed, or its assignee did. Returns whom it waited for until now, if that was another node."""
+        _, assignee = self._late.pop(task_id, (0.0, None))
+        return assignee
+
+    def crossing_s(self, former: str, now_s: float) -> float:
+        """How long to leave a task alone that was this node's until now, since its claim may be under way. A record
+        that is put has all tasks assigned anew; without this pause each of them would be claimed by two."""
+        member = self._mirror.members.get(former)
+        if former == self._node or member is None or not self._assignments.nodes.is_live(member):
+            return 0.0
+        return min(CROSS_MOST_S, max(CROSS_S, self._claims_take(now_s)))
 
     def clear(self, node: str, now_s: float) -> None:
         """A claim of what this node was said to have missed was lost."""
@@ -77,10 +90,10 @@ class LateNodes:
     def may_claim_at(self, task_id: str, now_s: float) -> float | None:
         """When this node may claim a task whose time has come: now, later since others come before it, or (None) not
         at all."""
-        since, task = self._late.get(task_id), self._mirror.tasks.get(task_id)
-        if since is None or task is None or task.owner is not None:
+        waits, task = self._late.get(task_id), self._mirror.tasks.get(task_id)
+        if waits is None or task is None or task.owner is not None:
             return now_s
-        since = max(since, self._claimed_at.get(self._assignments.assignee.get(task_id, ""), since))
+        since = max(waits[0], self._claimed_at.get(self._assignments.assignee.get(task_id, ""), waits[0]))
         rank = self._assignments.rank(task, self._node)
         return None if rank is None else max(now_s, since + self.patience_s(now_s) * (1 + rank))
 
