@@ -94,7 +94,7 @@ def is_due(node: NodeInfo, before_s: float) -> bool:
 def again_command(before_s: float, labels: Labels) -> list[str]:
     """The command that restarts the nodes that are left."""
     chosen = [part for key, value in labels for part in ("--label", f"{key}={value}")]
-    return ["mpfora", "restart", "--rolling", "--started-before", format_time(int(before_s)), *chosen]
+    return ["mpfora", "restart", "--rolling", "--started-before", format_time(before_s), *chosen]
 
 
 def _stopped_text(done: Sequence[str], waiting: Sequence[str], again: str) -> str:

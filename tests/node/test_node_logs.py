@@ -89,10 +89,10 @@ def check_numbers(numbers: list[int]) -> None:
         assert after == before + 1 or after <= before, numbers
 
 
-def test_the_log_of_a_task_that_has_not_run_says_so(site: Site, tmp_path: Path) -> None:
-    start(site, tmp_path)
-    site.client.submit("t1", handler="missing")
-    assert cli(site, "logs", "t1").stdout == "[no log: it has not run yet]\n"
+def test_the_log_of_a_task_that_has_not_run_says_so(etcd: EtcdServer, namespace: str) -> None:
+    with Site(etcd, namespace) as site:
+        site.client.submit("t1")
+        assert cli(site, "logs", "t1").stdout == "[no log: it has not run yet]\n"
 
 
 def test_a_follower_sees_every_line_once_through_a_retry_and_a_move(
