@@ -18,7 +18,6 @@ import time
 from typing import Any
 
 from mpfora import Client, Consumer, Context, EtcdCoordinator, Message, Task
-from mpfora.embedded import acquire
 
 NAMESPACE = "mpfora"
 #: HOST:PORT or unix:/PATH, for the handler
@@ -77,14 +76,14 @@ def is_prime(number: int) -> bool:
 
 def run_node() -> None:
     """Until Ctrl-C."""
-    with acquire() as etcd:
-        os.environ[ENDPOINT] = etcd.endpoint
-        print(f"a node, with etcd at {etcd.endpoint}; end it with Ctrl-C", flush=True)
-        Consumer(EtcdCoordinator(etcd.endpoint, NAMESPACE), "fencing_etcd:count", name="fencing").run()
+    with Client(namespace=NAMESPACE) as client:
+        os.environ[ENDPOINT] = client.endpoints
+        print(f"a node, with etcd at {client.endpoints}; end it with Ctrl-C", flush=True)
+        Consumer(EtcdCoordinator(namespace=NAMESPACE), "fencing_etcd:count", name="fencing").run()
 
 
 def main(below: str) -> None:
-    with acquire() as etcd, Client(etcd.endpoint, NAMESPACE) as client:
+    with Client(namespace=NAMESPACE) as client:
         name = f"fenced-{secrets.token_hex(3)}"
         client.submit(name, {"key": f"/counts/{name}", "below": int(below)}, handler="fencing_etcd:count")
         print(f"{client.wait(name).result['found']} primes below {below}, at /counts/{name}")

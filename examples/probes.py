@@ -15,7 +15,6 @@ import sys
 import time
 
 from mpfora import Client, Context, Message, Task
-from mpfora.embedded import acquire
 
 PAUSE_S = 2.0
 PATIENCE_S = 3.0
@@ -53,8 +52,8 @@ async def look(task: Task, ctx: Context) -> Message | dict[str, int]:
 
 def main(rounds: int, servers: list[str]) -> None:
     task_id = f"probes-{secrets.token_hex(3)}"
-    with acquire() as etcd, Client(etcd.endpoint) as client:
-        servers = servers or [etcd.endpoint, "localhost:1"]
+    with Client() as client:
+        servers = servers or [*client.endpoints.split(","), "localhost:1"]
         client.submit(task_id, {"servers": servers, "rounds": rounds}, handler="probes:look")
         print(f"submitted {task_id}; see it with: mpfora task {task_id}")
         for server, reached in client.wait(task_id).result.items():

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import mpfora
 from mpfora import Client, Consumer, Context, EtcdCoordinator, Message, Retry, Task
-from mpfora.embedded import acquire
 
 SUFFIXES = (".py", ".txt", ".md", ".rst")
 
@@ -42,15 +41,14 @@ def count_folder(task: Task, ctx: Context) -> Message | dict[str, int]:
 
 def run_node() -> None:
     """Until Ctrl-C."""
-    with acquire() as etcd:
-        print(f"a node, with etcd at {etcd.endpoint}; end it with Ctrl-C", flush=True)
-        Consumer(EtcdCoordinator(etcd.endpoint), count_folder, name="textstats").run()
+    print("a node; end it with Ctrl-C", flush=True)
+    Consumer(EtcdCoordinator(), count_folder, name="textstats").run()
 
 
 def count(folder: Path) -> None:
     name = f"textstats-{secrets.token_hex(3)}"
     folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    with acquire() as etcd, Client(etcd.endpoint) as client:
+    with Client() as client:
         ids = {f"{name}-{n}": path for n, path in enumerate(folders)}
         for task_id, path in ids.items():
             props = {"folder": str(path.resolve()), "deep": path != folder}

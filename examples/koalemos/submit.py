@@ -10,7 +10,6 @@ With an etcd of yours give --etcd HOST:PORT (or MPFORA_ETCD) to both.
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -19,14 +18,13 @@ from typing import Any
 
 from mpfora import Client
 from mpfora.client import Standing, TaskInfo, told_together
-from mpfora.embedded import acquire
 from mpfora.errors import MpforaError
 
 
 def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Submit programs as tasks for mpfora.koalemos:run.")
-    parser.add_argument("--etcd", default=os.environ.get("MPFORA_ETCD"), help="HOST:PORT; without it, the embedded one")
-    parser.add_argument("--namespace", default=os.environ.get("MPFORA_NAMESPACE", "mpfora"))
+    parser.add_argument("--etcd", metavar="HOST:PORT", help="default: the etcd that the commands use")
+    parser.add_argument("--namespace", help="default: that of the commands")
     parser.add_argument("--id", help="the task's name, or its beginning with --each; made up if it is not given")
     parser.add_argument("--handler", default="run", help="as the nodes call it (%(default)s)")
     parser.add_argument(
@@ -108,10 +106,7 @@ def main(options: argparse.Namespace, client: Client) -> int:
 if __name__ == "__main__":
     chosen = parse(sys.argv[1:])
     try:
-        if chosen.etcd:
-            with Client(chosen.etcd, chosen.namespace) as connected:
-                sys.exit(main(chosen, connected))
-        with acquire() as etcd, Client(etcd.endpoint, chosen.namespace) as connected:
+        with Client(chosen.etcd, chosen.namespace) as connected:
             sys.exit(main(chosen, connected))
     except (MpforaError, OSError) as error:
         sys.exit(f"submit.py: {error}")

@@ -37,7 +37,7 @@ _PROC = "/proc/self/stat"
 class Consumer:
     """Runs the tasks of one namespace that it has a handler for, each in a process of its own.
 
-    Consumer(EtcdCoordinator("localhost:2379", namespace="primes"), "primes:count", FairBalancer()).run()
+    Consumer(EtcdCoordinator(), "primes:count", FairBalancer()).run()
 
     coordinator  the store to claim through
     handlers     "module:attribute", "name=module:attribute", a function or class at the top level of a module or of

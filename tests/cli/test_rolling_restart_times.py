@@ -10,7 +10,15 @@ from mpfora.model.units import format_time
 
 def started(at_s: float) -> NodeInfo:
     return NodeInfo(
-        "n1", "machine", 17, tasks=0, capacity=1, frozen=False, draining=False, labels={}, started=format_time(at_s)
+        name="n1",
+        host="machine",
+        pid=17,
+        tasks=0,
+        capacity=1,
+        frozen=False,
+        draining=False,
+        labels={},
+        started=format_time(at_s),
     )
 
 

@@ -11,9 +11,12 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpfora.cluster.changes import Changes
+from mpfora.config.etcd_location import namespace_by_environment
 from mpfora.config.settings import EtcdSettings
+from mpfora.embedded.choice import resolve_by_environment
 from mpfora.model.task import Member
 from mpfora.store.etcd import Etcd, Status
 from mpfora.store.etcd.members import GOOD_VERSION
@@ -22,14 +25,31 @@ from mpfora.store.kv import AccessDenied, Space, StoreError
 from mpfora.supervisor.coordinator.interface import Unreachable
 from mpfora.supervisor.coordinator.store import StoreCoordinator
 
+if TYPE_CHECKING:
+    from mpfora.embedded.keeper_client import Embedded
+
 log = logging.getLogger("mpfora.etcd")
 
 
 class EtcdCoordinator(StoreCoordinator):
-    """EtcdCoordinator("localhost:2379", namespace="primes"), or "host1:2379,host2:2379", or EtcdSettings with TLS and
-    a user."""
+    """Where a node finds its namespace.
 
-    def __init__(self, endpoints: str | Sequence[str] | EtcdSettings, namespace: str = "mpfora") -> None:
+    endpoints   "host:port", several with commas, a list of them, or EtcdSettings (TLS, user and password). Without
+                them it is the etcd that the commands use: what MPFORA_ETCD and its like name, else the embedded one of
+                this user, which it starts or joins before it returns, and lets go when its node has left
+    namespace   default: MPFORA_NAMESPACE, else "mpfora"
+
+    Raises MpforaError for settings that cannot hold.
+    """
+
+    def __init__(
+        self, endpoints: str | Sequence[str] | EtcdSettings | None = None, namespace: str | None = None
+    ) -> None:
+        if namespace is None:
+            namespace = namespace_by_environment()
+        self._embedded: Embedded | None = None
+        if endpoints is None:
+            endpoints, self._embedded = resolve_by_environment()
         self._etcd = Etcd(endpoints)
         super().__init__(self._etcd, namespace)
         self._namespace = namespace
@@ -45,6 +65,13 @@ class EtcdCoordinator(StoreCoordinator):
         if not self._version_told:
             await self._tell_version()
         return granted_s
+
+    async def close(self, *, has_claims: bool = False) -> None:
+        try:
+            await super().close(has_claims=has_claims)
+        finally:
+            if self._embedded is not None:
+                self._embedded.close()
 
     async def prove(self) -> None:
         with self._refusals_told():
