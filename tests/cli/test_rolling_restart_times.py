@@ -18,6 +18,7 @@ def started(at_s: float) -> NodeInfo:
         frozen=False,
         draining=False,
         labels={},
+        handlers=(),
         started=format_time(at_s),
     )
 
