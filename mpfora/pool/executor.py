@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from mpfora.config import handler_spec
 from mpfora.model.units import shown
@@ -109,6 +109,16 @@ class Pool(Executor):
         self._engine.submit(future, work)
         return future
 
+    @overload
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = ..., chunksize: int = ...,
+        progress: bool = ..., return_exceptions: Literal[False] = ...,
+    ) -> Iterator[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = ..., chunksize: int = ...,
+        progress: bool = ..., return_exceptions: bool,
+    ) -> Iterator[T | BaseException]: ...  # fmt: skip
     def map(
         self,
         fn: Callable[..., T],
@@ -116,17 +126,20 @@ class Pool(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         progress: bool = False,
-    ) -> Iterator[T]:
+        return_exceptions: bool = False,
+    ) -> Iterator[Any]:
         """As Executor.map, but lazy: at most 2 x max_workers calls are ahead of what was taken, so that an iterable may
         be endless. What is left when the pool is shut down is submitted then.
 
         timeout    seconds from now, after which taking the next result raises TimeoutError
         chunksize  so many items make one call: a call costs about two milliseconds, which is much for a small item
         progress   show a bar while results are taken
+        return_exceptions  True: the error of a call stands in the place of its result (with chunksize, of each result
+                           of its chunk), and the others go on; else the first error is raised and ends the map
         """
         if type(chunksize) is not int or chunksize < 1:
             raise ValueError(f"chunksize: {shown(chunksize)}: must be a whole number, 1 or more")
-        return self._maps.start(self, fn, iterables, timeout, chunksize, 2 * self._workers, progress)
+        return self._maps.start(self, fn, iterables, timeout, chunksize, 2 * self._workers, progress, return_exceptions)
 
     def options(self, **limits: Any) -> Pool:
         """The same pool with other limits for what is submitted through it: pool.options(timeout="10m").submit(...).

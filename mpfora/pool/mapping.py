@@ -30,10 +30,11 @@ class Maps:
         chunksize: int,
         ahead: int,
         progress: bool,
+        return_exceptions: bool,
     ) -> Iterator[Any]:
         end = None if timeout is None else time.monotonic() + timeout
         total = _length(iterables)
-        mapped = Mapped(pool, fn, zip(*iterables, strict=False), chunksize, ahead, end)
+        mapped = Mapped(pool, fn, zip(*iterables, strict=False), chunksize, ahead, end, return_exceptions)
         self._mapped.add(mapped)
         mapped.submit_ahead()
         results = _results(mapped)
@@ -50,7 +51,7 @@ class Maps:
 
 
 class Mapped:
-    """One call of map: the futures that are ahead, in order."""
+    """One call of map: the futures that are ahead, in order. returns_errors: what a call raises is a result."""
 
     def __init__(
         self,
@@ -60,17 +61,22 @@ class Mapped:
         chunksize: int,
         ahead: int,
         end: float | None,
+        returns_errors: bool,
     ) -> None:
-        self.futures: deque[PoolFuture[list[Any]]] = deque()
+        #: each with the number of its items
+        self._futures: deque[tuple[PoolFuture[list[Any]], int]] = deque()
         self._pool, self._fn, self._items = pool, fn, items
         self._chunksize, self._ahead, self._end = chunksize, ahead, end
+        self._returns_errors = returns_errors
         self._error: Exception | None = None
+        #: how many items the chunks had that were taken
+        self._taken = 0
         #: one thread may take results while another one shuts the pool down
         self._lock = threading.Lock()
 
     def submit_ahead(self) -> None:
         with self._lock:
-            while len(self.futures) < self._ahead and self._submit():
+            while len(self._futures) < self._ahead and self._submit():
                 pass
 
     def submit_rest(self) -> None:
@@ -81,21 +87,32 @@ class Mapped:
     def next_chunk(self) -> list[Any] | None:
         """The results of the next chunk, in order reversed; None: there is none. Raises what its call raises, and
         TimeoutError."""
-        if not self.futures:
+        if not self._futures:
             if self._error is not None:
                 raise self._error
             return None
         left = None if self._end is None else self._end - time.monotonic()
-        results = self.futures[0].result(left)
-        self.futures.popleft()
+        future, size = self._futures[0]
+        error = future.exception(left) if self._returns_errors else None
+        results = self._result(future, size, left) if error is None else [error] * size
+        self._futures.popleft()
+        self._taken += size
         self.submit_ahead()
         results.reverse()
         return results
 
+    def _result(self, future: PoolFuture[list[Any]], size: int, left: float | None) -> list[Any]:
+        try:
+            return future.result(left)
+        except BaseException as error:
+            if future.done():
+                error.add_note(f"({_items(self._taken, size)} of the map, counted from 0)")
+            raise
+
     def cancel(self) -> None:
-        for future in self.futures:
+        for future, _ in self._futures:
             future.cancel()
-        self.futures.clear()
+        self._futures.clear()
         self._items = iter(())
 
     def _submit(self) -> bool:
@@ -106,7 +123,7 @@ class Mapped:
         except Exception as error:  # noqa: BLE001 - the iterable's own
             self._error, self._items = error, iter(())
         if chunk:
-            self.futures.append(self._pool.submit(Chunk(self._fn), chunk))
+            self._futures.append((self._pool.submit(Chunk(self._fn), chunk), len(chunk)))
         return bool(chunk)
 
 
@@ -128,6 +145,10 @@ def _results(mapped: Mapped) -> Iterator[Any]:
                 yield chunk.pop()
     finally:
         mapped.cancel()
+
+
+def _items(first: int, count: int) -> str:
+    return f"item {first}" if count == 1 else f"one of the items {first} to {first + count - 1}"
 
 
 def _length(iterables: Sequence[Iterable[Any]]) -> int | None:

@@ -86,4 +86,7 @@ def _death(outcome: Outcome, killed: type[RunDied] | None, why: str, lines: Sequ
     cls = killed if is_killed and killed is not None else _CLASSES.get(outcome.cause, RunDied)
     text = why if is_killed else outcome.error or f"the call ended: {outcome.cause}"
     cause = "timeout" if cls is TaskTimeout else "killed" if is_killed else outcome.cause.value
-    return cls(text, cause, outcome.exit_code, outcome.signal, outcome.stack, lines)
+    error = cls(text, cause, outcome.exit_code, outcome.signal, outcome.stack, lines)
+    if outcome.stack:
+        error.add_note(f"where it was:\n{outcome.stack}")
+    return error

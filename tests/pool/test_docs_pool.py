@@ -46,5 +46,5 @@ def test_a_program_of_the_page_does_what_it_says(title: str, program: str, tmp_p
 
 
 def test_the_page_s_programs_are_found() -> None:
-    assert len(_programs()) == 5
+    assert len(_programs()) == 6
     assert _promised(_programs()[0][1]) == ["49", "[0, 1, 4, 9, 16]", "signalled 6", "64"]

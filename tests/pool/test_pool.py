@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, as_completed, wait
 from functools import partial
@@ -504,6 +505,28 @@ def test_map_times_out_and_cancels_what_is_left(pool: mpfora.Pool) -> None:
     with pytest.raises(TimeoutError):
         list(pool.map(zoo.sleep, [0, 1000, 1000], timeout=1.0))
     assert pool.submit(zoo.double, 1).result(timeout=20) == 2
+
+
+def test_map_goes_on_behind_a_call_that_hangs_or_raises(pool: mpfora.Pool) -> None:
+    results = list(pool.options(timeout=0.5).map(zoo.sleep, [0, 1000, "x", 0], return_exceptions=True))
+    assert [type(result) for result in results] == [int, mpfora.TaskTimeout, TypeError, int]
+    chunks = list(pool.map(int, ["1", "2", "x", "4", "5"], chunksize=2, return_exceptions=True))
+    assert [type(result) for result in chunks] == [int, int, ValueError, ValueError, int]
+    with pytest.raises(TimeoutError) as late:
+        list(pool.map(zoo.sleep, [0, 1000], timeout=1.0, return_exceptions=True))
+    assert not isinstance(late.value, mpfora.TaskTimeout), "the map's own time is up"
+
+
+def test_an_error_of_map_tells_the_item_and_where_it_hung(pool: mpfora.Pool) -> None:
+    with pytest.raises(mpfora.TaskTimeout) as late:
+        list(pool.options(timeout=0.5).map(zoo.sleep, [0, 0, 1000]))
+    shown = "".join(traceback.format_exception(late.value))
+    assert "(item 2 of the map, counted from 0)" in shown
+    assert f"where it was:\n{late.value.stack}" in shown
+    assert "in sleep" in shown
+    with pytest.raises(ValueError, match="'x'") as wrong:
+        list(pool.map(int, ["1", "2", "3", "x"], chunksize=2))
+    assert wrong.value.__notes__ == ["(one of the items 2 to 3 of the map, counted from 0)"]
 
 
 def test_map_shows_a_bar(pool: mpfora.Pool) -> None:
