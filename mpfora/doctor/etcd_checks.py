@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mpfora.doctor.facts import ClusterFacts, EtcdFacts
 from mpfora.doctor.findings import Finding, bad, fine, note
-from mpfora.model.units import format_size
+from mpfora.model.units import counted, format_size
 from mpfora.store.etcd.members import GOOD_VERSION
 
 #: of so many revisions nobody needs the history
@@ -20,6 +20,7 @@ LEAST_TTL_S = 5.0
 def etcd_checks(facts: ClusterFacts) -> Iterator[Finding]:
     etcd = facts.etcd
     yield _version(etcd)
+    yield _members(etcd)
     yield _quota(etcd)
     yield _history(etcd)
     yield _latency(etcd, facts)
@@ -48,6 +49,19 @@ def _version(etcd: EtcdFacts) -> Finding:
         found,
         "older ones have bugs that can revoke a live lease or lose events of a watch",
         f"upgrade every member to {good} or newer, one after the other (etcdctl endpoint status shows them)",
+    )
+
+
+def _members(etcd: EtcdFacts) -> Finding:
+    if not etcd.silent:
+        all_of = "its endpoint answers" if etcd.endpoints == 1 else f"all {etcd.endpoints} endpoints answer"
+        return fine("etcd members", all_of)
+    return bad(
+        "etcd members",
+        f"{len(etcd.silent)} of {counted(etcd.endpoints, 'endpoint')} {'does' if len(etcd.silent) == 1 else 'do'} not"
+        f" answer: {'; '.join(etcd.silent.values())}",
+        "etcd goes on with more than half of its members only; without, nothing is claimed, and leases end",
+        "start the member again, or replace it (etcdctl member list); or take the endpoint out of --etcd",
     )
 
 

@@ -16,7 +16,7 @@ class EtcdFacts:
     """version: like "3.5.23"; space: how full it is; has_no_space: None: it does not tell; latencies_s: of reads
     through its leader; writes: "": this user may write, else why not; endpoints: how many were named; kept:
     so many revisions of its history, and more, it keeps; 0: few, or it does not tell; is_embedded: mpfora has
-    started it"""
+    started it; silent: the endpoints that do not answer, and why"""
 
     version: str
     space: Space
@@ -26,6 +26,7 @@ class EtcdFacts:
     endpoints: int = 1
     kept: int = 0
     is_embedded: bool = False
+    silent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

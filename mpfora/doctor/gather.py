@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mpfora.client.async_client import AsyncClient
@@ -13,10 +14,11 @@ from mpfora.client.questions.questions import ask
 from mpfora.cluster.changes import Malformed
 from mpfora.cluster.clocks import read_clocks
 from mpfora.cluster.decode import parse_listing
+from mpfora.config.settings import EtcdSettings
 from mpfora.doctor.etcd_checks import MUCH_HISTORY
 from mpfora.doctor.facts import ClusterFacts, EtcdFacts
 from mpfora.errors import MpforaError, NodeSilent
-from mpfora.store.etcd import space_of
+from mpfora.store.etcd import Etcd, space_of
 from mpfora.store.keys import MARKER, Layout
 from mpfora.store.kv import StoreError
 from mpfora.store.question_records import MACHINE, Question
@@ -41,6 +43,7 @@ async def gather(client: AsyncClient) -> ClusterFacts:
             len(store.settings.endpoints),
             await _kept(client, status.revision),
             any(endpoint.startswith("unix:") for endpoint in store.settings.endpoints),
+            await _silent(store.settings),
         )
         async with client.mirror() as mirror:
             await mirror.ready(_READY_S)
@@ -62,6 +65,29 @@ def _needs_lease(layout: Layout, key: str) -> bool:
         case ["nodes", _, last]:
             return last == MARKER
     return False
+
+
+async def _silent(settings: EtcdSettings) -> Mapping[str, str]:
+    """Each endpoint is asked by itself: a client goes on with any that answers."""
+    if len(settings.endpoints) == 1:
+        return {}
+    found = await asyncio.gather(*(_why_silent(replace(settings, endpoints=(one,))) for one in settings.endpoints))
+    return {one: why for one, why in zip(settings.endpoints, found, strict=True) if why}
+
+
+async def _why_silent(settings: EtcdSettings) -> str:
+    """What is wrong with the only endpoint of these settings; "": nothing."""
+    etcd = Etcd(settings)
+    try:
+        async with asyncio.timeout(_WITHIN_S):
+            await etcd.status()
+    except TimeoutError:
+        return f"{settings.endpoints[0]} says nothing within {_WITHIN_S:g} s"
+    except StoreError as error:
+        return str(error)
+    finally:
+        await etcd.close()
+    return ""
 
 
 async def _has_no_space(client: AsyncClient) -> bool | None:

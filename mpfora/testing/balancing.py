@@ -13,7 +13,8 @@ seconds.
 
 says what tasks use, in cores, and has a column for how evenly that is spread.
 
-Raises AssertionError for a balancer that never comes to rest: its tasks change hands for ever.
+Raises AssertionError for a balancer that never comes to rest: its tasks change hands for ever; and for one that raises
+an exception.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from mpfora.model.task import Wants
 from mpfora.supervisor.balance.balancer import Balancer, FairBalancer
+from mpfora.supervisor.balance.guarded import FAILED
 from mpfora.testing.cluster import Cluster
 
 NodeSettings = Mapping[str, Any]
@@ -129,6 +131,8 @@ class Life:
         begin()
         last_s, begun_s = cluster.changed_at - at, cluster.now - at
         more_s = cluster.settle()
+        for text in (text for node in cluster.nodes.values() for text in node.said if text.startswith(FAILED)):
+            raise AssertionError(f"{self._name}, {event}: {text}")
         quiet_s = begun_s + more_s if more_s else last_s
         return Row(
             self._name,

@@ -40,6 +40,16 @@ def test_nodes_and_tasks_of_one_s_own() -> None:
     assert table[0].spread == 6, "only one can run them"
 
 
+class Broken(NoBalancer):
+    def choose_releases(self, view: View) -> Sequence[str | Move]:
+        raise KeyError("zone")
+
+
+def test_a_balancer_that_raises_is_found_out() -> None:
+    with pytest.raises(AssertionError, match=r"Broken, start: the balancer's choose_releases failed: KeyError: 'zone'"):
+        compare(Broken, nodes=3, tasks=9, beside=())
+
+
 def test_a_balancer_without_rest_is_found_out() -> None:
     with pytest.raises(AssertionError, match="no rest"):
         compare(Restless, nodes=3, tasks=9, beside=())

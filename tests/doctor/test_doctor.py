@@ -50,7 +50,7 @@ def troubles(facts: ClusterFacts) -> list[Finding]:
 def test_where_all_is_well_every_check_says_so() -> None:
     assert troubles(WELL) == []
     checks = [finding.check for finding in examine(WELL)]
-    assert len(checks) == len(set(checks)) == 18
+    assert len(checks) == len(set(checks)) == 19
 
 
 def test_of_an_empty_cluster_little_is_said() -> None:
@@ -63,6 +63,8 @@ def test_of_an_empty_cluster_little_is_said() -> None:
     [
         (etcd(version="3.5.1"), BAD, "etcd version", "3.5.1, older than 3.5.23", "upgrade"),
         (etcd(version="3.5.1", is_embedded=True), NOTE, "etcd version", "embedded etcd is 3.5.1", "--etcd-program"),
+        (etcd(endpoints=3, silent={"a:1": "etcd at a:1 does not answer"}), BAD, "etcd members",
+         "1 of 3 endpoints does not answer: etcd at a:1 does not answer", "start the member again"),
         (etcd(version="unknown"), NOTE, "etcd version", "'unknown'", ""),
         (etcd(has_no_space=True), BAD, "etcd quota", "used up", "alarm disarm"),
         (etcd(space=Space(int(1.9 * GIB), 2 * GIB, False)), NOTE, "etcd quota", "1.9 GiB", "--quota-backend-bytes"),
@@ -203,3 +205,11 @@ async def test_a_history_that_is_never_compacted_is_found(
         revision = (await client._etcd.status()).revision
         own_etcd.compact(revision - 5)
         assert (await gather(client)).etcd.kept == 0
+
+
+async def test_a_member_that_is_down_is_found_though_another_answers(etcd: EtcdServer, namespace: str) -> None:
+    async with AsyncClient([etcd.endpoint, "127.0.0.1:1"], namespace) as client:
+        found = (await gather(client)).etcd
+    assert found.endpoints == 2
+    assert list(found.silent) == ["127.0.0.1:1"]
+    assert "127.0.0.1:1" in found.silent["127.0.0.1:1"]

@@ -7,6 +7,9 @@ import traceback
 
 from mpfora.supervisor.balance.balancer import Balancer, Move, OpenTask, View
 
+#: how a line of the log begins that tells of a balancer's exception
+FAILED = "the balancer's "
+
 
 class GuardedBalancer:
     """A balancer that fails gives no advice: what is assigned to the node is claimed, and nothing is given up."""
@@ -70,5 +73,5 @@ class GuardedBalancer:
 
     def _complain(self, method: str, error: Exception) -> None:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"the balancer's {method} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        text = f"{FAILED}{method} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
         self._complaints[text] = None
