@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Any
 
 import psutil
@@ -11,6 +12,7 @@ import zoo
 from child_harness import run
 
 from mpfora import Context, Task
+from mpfora.child.run import process
 
 
 def raises(make: Any) -> Any:
@@ -174,8 +176,19 @@ def test_out_of_memory_with_a_limit() -> None:
     assert run(handler).failed.kind == "builtins.MemoryError"
 
 
-@pytest.mark.parametrize(("code", "exit_code"), [(5, 5), (-1, 255), (True, 1)])
+@pytest.mark.parametrize(("code", "exit_code"), [(5, 5), (-1, 255), (True, 1), (1 << 64, 255)])
 def test_sys_exit_is_an_exit_without_a_report(code: Any, exit_code: int) -> None:
     end = run(zoo.sys_exit, props={"code": code})
     assert end.report is None
     assert end.exit_code == exit_code
+
+
+def test_a_process_whose_limit_of_files_is_below_what_is_held_for_it_says_that_it_is_the_nodes() -> None:
+    def lowered() -> None:
+        process.make_ready()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+
+    failed = run(lambda task, ctx: None, in_child=lowered).failed
+    assert failed.of_node
+    assert "Bad file descriptor" in failed.text

@@ -746,3 +746,18 @@ def own_slots(task: Any, ctx: Any) -> Any:
     ]
     pages = sum(int(end, 16) - int(start, 16) for start, end in maps) // mmap.PAGESIZE
     return {"pages": pages, "files": sum(SLOTS in link for link in links)}
+
+
+def limits_its_parent(task: Any, ctx: Any) -> None:
+    """Lets the zygote have hardly a file, and none that is larger than nothing."""
+    import resource
+
+    for kind, limit in ((resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_FSIZE, 0)):
+        _, hard = resource.prlimit(os.getppid(), kind)
+        resource.prlimit(os.getppid(), kind, (limit, hard))
+
+
+def has_no_exit(task: Any, ctx: Any) -> str:
+    """Puts something in the place of os._exit, as a test's mock does, that returns."""
+    os._exit = lambda code: None  # type: ignore[assignment,misc]
+    return "done"

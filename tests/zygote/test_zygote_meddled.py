@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -68,3 +69,20 @@ def _waits(pid: int, number: int) -> bool:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     pending = next(line.split()[1] for line in lines if line.startswith("ShdPnd"))
     return bool(int(pending, 16) >> (number - 1) & 1)
+
+
+async def test_a_task_that_lowers_the_zygotes_limits_changes_no_later_run() -> None:
+    async with node("limits_its_parent ok") as n:
+        was = [resource.prlimit(n.pid, kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)]
+        assert (await n.run("limits_its_parent")).cause is Cause.COMPLETED
+        outcome = await n.run("ok")
+        assert outcome.cause is Cause.COMPLETED, outcome
+        assert [resource.prlimit(n.pid, kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)] == was
+
+
+async def test_a_task_that_patches_the_exit_away_leaves_all_the_same() -> None:
+    async with node("has_no_exit") as n:
+        outcome = await n.run("has_no_exit")
+        assert outcome.message is not None, outcome
+        assert (outcome.message.result, outcome.exit_code) == ("done", 0)
+        assert not n.lines["t1"], "nothing of the zygote's code ran in it"

@@ -180,10 +180,12 @@ def _report(value: Any) -> Report:
 def _exit(error: SystemExit, ctx: Context) -> Report | ExitAsked:
     """The argument of sys.exit, as Python itself takes it: None and 0 are success, a text is an error.
 
-    A handler that was asked to stop and exits has stopped: its work need not be done."""
+    A number that C cannot hold is -1 there. A handler that was asked to stop and exits has stopped: its work need not
+    be done."""
     code = 0 if error.code is None else error.code
     if isinstance(code, int):
-        if code & 0xFF:
-            return ExitAsked(code & 0xFF)
+        number = (code if abs(code) < 1 << 63 else -1) & 0xFF
+        if number:
+            return ExitAsked(number)
         return _report(ctx.leave() if ctx.stopping else None)
     return describe(error)

@@ -50,6 +50,8 @@ from mpfora.linux import syscalls
 from mpfora.linux.tag import set_tag
 from mpfora.model.run_spec import RunSpec
 
+#: bound before a handler can put something else in its place
+leave = os._exit
 #: the exit code of a process whose report could not be sent (EX_IOERR)
 CANNOT_REPORT = 74
 #: how long the report waits for a supervisor that does not read; it would be killed soon after
@@ -110,7 +112,7 @@ def enter(
     except BaseException:  # noqa: BLE001 - nothing may return into the zygote
         traceback.print_exc()
     finally:
-        os._exit(code)
+        leave(code)
 
 
 def _live(
@@ -128,9 +130,10 @@ def _live(
     prepared = ready or prepare()
     if not set_tag(prepared.tag + frame.run):
         os.environ[RUN_MARK] = run_name(os.environ.get(ZYGOTE_MARK, ""), frame.run)
-    os.dup2(fds.control, prepared.control, inheritable=False)
-    os.dup2(fds.stacks, prepared.stacks, inheritable=False)
-    channel = Channel(prepared.control, prepared.stacks)
+    try:
+        channel = _open_channel(prepared, fds)
+    except OSError as error:  # nothing of the task's has begun
+        return _send(describe(error, at_start=True, of_node=True), Channel(fds.control, fds.stacks))
     report: Report | ExitAsked
     kept: Sequence[int] = ()
     try:
@@ -145,6 +148,13 @@ def _live(
     code = _exit_code(report) if os.getpid() != pid else _send(report, channel)
     _flush(kept)
     return code
+
+
+def _open_channel(prepared: Prepared, fds: ForkFds) -> Channel:
+    """On the numbers that are held for it. Raises OSError where the limit of open files is below them by now."""
+    os.dup2(fds.control, prepared.control, inheritable=False)
+    os.dup2(fds.stacks, prepared.stacks, inheritable=False)
+    return Channel(prepared.control, prepared.stacks)
 
 
 def _run(spec: RunSpec, handler: LoadedHandler, heartbeat: Heartbeat, channel: Channel) -> Report | ExitAsked:
@@ -175,7 +185,7 @@ def _tie_to_parent() -> None:
         os.setsid()
     syscalls.set_pdeathsig(_signal.SIGKILL)
     if os.getppid() != fork_hooks.forker:
-        os._exit(CANNOT_REPORT)
+        leave(CANNOT_REPORT)
 
 
 def _set_up(

@@ -15,6 +15,7 @@ from mpfora.child.run.loaded_handler import LoadedHandler
 from mpfora.child.run.process import ForkFds
 from mpfora.child.zygote.leader import Leader
 from mpfora.child.zygote.leaders import Leaders
+from mpfora.child.zygote.own_limits import OwnLimits
 from mpfora.child.zygote.watch_list import Limits
 from mpfora.ipc import frames
 from mpfora.ipc.slots import SlotTable
@@ -51,6 +52,7 @@ class Spawner:
         notice: Callable[[str, str], None] = lambda level, text: None,
     ) -> None:
         self._leaders, self._slots, self._groups, self._notice = leaders, slots, groups, notice
+        self._limits = OwnLimits()
 
     def spawn(
         self, requests: Sequence[ForkRequest], own: Sequence[int], why_not: Callable[[int], str | None]
@@ -62,6 +64,8 @@ class Spawner:
         To fork write-protects all the memory that the zygote has, and each page that it touches before the next fork is
         faulted in anew: so nothing is done between the forks that can be done before or after all of them."""
         slots = self._slots
+        for line in self._limits.restore():
+            self._notice("warning", f"somebody has changed the zygote's limits, which every run gets: {line}")
         pids: list[tuple[int, int] | frames.StartFailed] = []
         requests = [self._prepared(request) for request in requests]
         mask = syscalls.block_signals()  # a child unblocks them when it is set up
@@ -168,4 +172,4 @@ def _enter(request: ForkRequest, slots: SlotTable, close_fds: Sequence[int]) -> 
         traceback.print_exc()
         sys.stderr.flush()
     finally:
-        os._exit(70)
+        process.leave(70)
