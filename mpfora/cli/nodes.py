@@ -8,6 +8,7 @@ import click
 
 from mpfora.cli import printing, render
 from mpfora.cli.inputs import DURATION
+from mpfora.cli.restart_wait import restart_node
 from mpfora.cli.session import Session
 from mpfora.cli.tasks import bound_options, json_option
 from mpfora.cli.watch import watch_nodes
@@ -139,7 +140,10 @@ def _renew_node(
         code = client.reload_node(name, within, 600.0 if timeout is None else timeout)
         printing.say(f"done: new runs of {name} are of {code.in_words}")
     else:
-        client.restart_node(name, 300.0 if timeout is None else timeout, wait=not no_wait)
+        if no_wait:
+            client.restart_node(name, wait=False)
+        else:
+            restart_node(client, name, 300.0 if timeout is None else timeout)
         printing.say(f"{'asked' if no_wait else 'done:'} {name} restart{'' if no_wait else ', it is back'}")
 
 

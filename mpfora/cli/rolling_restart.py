@@ -12,6 +12,7 @@ import click
 
 from mpfora.cli import printing
 from mpfora.cli.inputs import DURATION, LABEL, TIME
+from mpfora.cli.restart_wait import restart_node
 from mpfora.cli.session import Session
 from mpfora.errors import MpforaError, NodeNotFound
 from mpfora.model.units import counted, format_time, parse_time
@@ -65,7 +66,7 @@ def _restart(client: Client, node: NodeInfo, following: int, timeout_s: float) -
     then = f", {counted(following, 'node')} {'follows' if following == 1 else 'follow'}" if following else ""
     printing.say(f"{node.name}: restarting{then}")
     try:
-        client.restart_node(node.name, timeout_s)
+        restart_node(client, node.name, timeout_s)
     except NodeNotFound:
         printing.tell(f"{node.name} has left by itself: left out")
         return False
