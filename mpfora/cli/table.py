@@ -1,7 +1,7 @@
 """A table on standard output: fitted to a terminal, plain columns in a pipe.
 
 On a terminal columns without a value are left out, columns that matter less make room for the last one, and the last
-one is cut. In a pipe nothing is left out and nothing is cut.
+one is cut, as is any cell that is longer than a name may be. In a pipe nothing is left out and nothing is cut.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _GOOD_WIDTH = 30
 #: the last column is not made narrower than this
 _LEAST_WIDTH = 12
+#: no column is made wider by one row: what is longer (no id or name that mpfora takes) goes beyond it in a pipe, and is
+#: cut on a terminal
+_WIDEST = 128
 _GAP = "  "
 
 #: the colour of a cell in the column STATE
@@ -66,7 +69,7 @@ class Table:
     def _plain(self, lines: Sequence[Sequence[str]]) -> Iterator[str]:
         """An empty cell is "-", so that programs can tell the columns apart."""
         filled = [tuple(cell or "-" for cell in line) for line in lines]
-        widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
+        widths = [min(_WIDEST, max(map(len, column))) for column in zip(*filled, strict=True)]
         for line in filled:
             cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             yield self.indent + _GAP.join(cells).rstrip()
@@ -89,7 +92,7 @@ class Table:
         return _STYLES.get(line[column], "") if header[column] == "STATE" else ""
 
     def _widths(self, lines: Sequence[Sequence[str]], width: int) -> dict[int, int]:
-        """The columns that are shown, and the cells of each. The first column is always shown, and whole."""
+        """The columns that are shown, and the cells of each. The first column is always shown."""
         from rich.cells import cell_len
 
         widths = {
@@ -97,6 +100,8 @@ class Table:
             for column in range(len(self.header))
             if column == 0 or any(line[column] for line in lines[1:])
         }
+        before_last = sorted(widths)[:-1]
+        widths.update({column: min(widths[column], _WIDEST) for column in before_last})
         for column in map(list(self.header).index, self.lesser):
             if _room(widths, width - len(self.indent)) >= min(_GOOD_WIDTH, widths[max(widths)]):
                 break

@@ -194,3 +194,17 @@ def test_a_node_whose_time_is_in_go_s_form_keeps_it(capsys: pytest.CaptureFixtur
     go_s = "2026-11-28 12:33:45.089369 +0000 UTC m=+0.01"
     render.print_node(node(started=go_s))
     assert f"started:    {go_s}" in shown(capsys)
+
+
+def test_one_long_cell_makes_no_other_row_longer() -> None:
+    """A key that somebody has put into etcd by hand: neither the id nor the name of its handler has a bound there."""
+    rows = [("t1", "count", "d"), ("x" * 3_000, "h" * 200_000, "d")]
+    table = Table(("ID", "HANDLER", "DETAIL"), rows)
+    header, short, long = table.plain()
+    assert len(header) < 300
+    assert len(short) < 300
+    assert rows[1][0] in long, "nothing is cut in a pipe"
+    assert rows[1][1] in long
+    shown = table.fitted(120)
+    assert max(cell_len(line.plain) for line in shown) < 300
+    assert shown[1].plain.split() == ["t1", "count", "d"]
