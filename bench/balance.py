@@ -17,7 +17,7 @@ import random
 import time
 from collections.abc import Mapping
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.changes import (
     Change,
     Changes,
@@ -29,9 +29,9 @@ from mpfora.cluster.changes import (
     UsagePut,
     WantsPut,
 )
-from mpfora.cluster.cost_plan import cost_transfers
-from mpfora.cluster.fair_plan import Seat, transfers
 from mpfora.cluster.mirror import Mirror
+from mpfora.cluster.plans.cost_plan import cost_transfers
+from mpfora.cluster.plans.fair_plan import Seat, transfers
 from mpfora.model.needs import NOTHING, Needs
 from mpfora.model.task import Cost, Member, Wants
 from mpfora.supervisor.balance.balancer import CostBalancer, FairBalancer

@@ -25,7 +25,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.config.settings import Settings
 from mpfora.supervisor import actions as do

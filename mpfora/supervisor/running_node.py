@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
+from mpfora.cluster.assignment.own_overview import overview_of
 from mpfora.cluster.changes import Changes
 from mpfora.cluster.overview import format_overview
-from mpfora.cluster.own_overview import overview_of
 from mpfora.config.handler_spec import HandlerSpec
 from mpfora.config.settings import Settings
 from mpfora.linux.systemd import NotifySocket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpfora.cluster.fair_plan import Group, Seat, Transfer, shares, transfers
+from mpfora.cluster.plans.fair_plan import Group, Seat, Transfer, shares, transfers
 from mpfora.config.settings import SettingsError
 from mpfora.model.task import Wants
 from mpfora.supervisor.balance.balancer import FairBalancer, Move, NoBalancer, NodeLoad, OpenTask, OwnTask, View, quotas

@@ -8,7 +8,7 @@ from mpfora.client.snapshot.balance_preview import deciding_alone, planned_moves
 from mpfora.client.snapshot.rows import node_rows
 from mpfora.client.snapshot.snapshot import Snapshot, read_snapshot
 from mpfora.cluster import changes as ch
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.model.task import Claim, Cost, Member, NodeUsage, Wants
 from mpfora.store.claim_records import format_owner

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mpfora.cluster.fair_plan import Group, Seat, transfers
+from mpfora.cluster.plans.fair_plan import Group, Seat, transfers
 from mpfora.model.task import Member, Wants
 from mpfora.supervisor.balance.balancer import FairBalancer
 from mpfora.testing.cluster import Cluster

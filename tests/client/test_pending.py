@@ -17,10 +17,10 @@ from mpfora import AsyncClient
 from mpfora.cli.render import detail
 from mpfora.client.snapshot.snapshot import Live, read_snapshot, read_state
 from mpfora.client.snapshot.why_not_running import Reasons
-from mpfora.client.snapshot.why_waiting import NodeLoad, Turn, why_pending
-from mpfora.cluster.assignments import Assignments
+from mpfora.client.snapshot.why_pending import NodeLoad, Turn, why_pending
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.fitting import fits
 from mpfora.cluster.changes import Changes, MemberPut, TaskPut, WantsPut
-from mpfora.cluster.fitting import fits
 from mpfora.cluster.mirror import Mirror
 from mpfora.model.history import Run
 from mpfora.model.state import State, TaskState

@@ -6,7 +6,9 @@ from collections import Counter
 
 import pytest
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.fitting import fits
+from mpfora.cluster.assignment.node_loads import Load
 from mpfora.cluster.changes import (
     Change,
     Changes,
@@ -19,9 +21,7 @@ from mpfora.cluster.changes import (
     TaskPut,
     WantsPut,
 )
-from mpfora.cluster.fitting import fits
 from mpfora.cluster.mirror import Mirror
-from mpfora.cluster.node_loads import Load
 from mpfora.model.state import State
 from mpfora.model.task import Member, Wants
 from mpfora.store.node_records import parse_member

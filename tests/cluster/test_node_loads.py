@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mpfora.cluster.kinds import Kind
-from mpfora.cluster.node_loads import NO_LOAD, Load, NodeLoads
+from mpfora.cluster.assignment.kinds import Kind
+from mpfora.cluster.assignment.node_loads import NO_LOAD, Load, NodeLoads
 from mpfora.cluster.prices import Prices
 from mpfora.model.task import Member
 

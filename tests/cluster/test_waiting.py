@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.kinds import Kind
+from mpfora.cluster.assignment.placement import MOST_WINDOW, WINDOWS
+from mpfora.cluster.assignment.waiting import SPARE, WaitingTasks
 from mpfora.cluster.changes import Change, Changes, MemberGone, MemberPut, OwnerGone, OwnerPut, TaskGone, TaskPut
-from mpfora.cluster.kinds import Kind
 from mpfora.cluster.mirror import Mirror
-from mpfora.cluster.placement import MOST_WINDOW, WINDOWS
-from mpfora.cluster.waiting import SPARE, WaitingTasks
 from mpfora.model.task import Member
 
 KINDS = [Kind(), Kind("h", names_handler=True)]

@@ -10,7 +10,7 @@ from mpfora.model.task import Member
 from mpfora.store.keys import Layout
 from mpfora.store.kv import Put, Txn
 from mpfora.store.memory import MemoryConnection, MemoryKV
-from mpfora.supervisor.coordinator import claims
+from mpfora.supervisor.coordinator import claim_batches as claims
 from mpfora.supervisor.coordinator.interface import ClaimRequest, Sleeper, WakeResult, Won
 from mpfora.supervisor.coordinator.store import StoreCoordinator
 

@@ -13,7 +13,7 @@ from core_story import Story
 
 from mpfora.cluster import changes as ch
 from mpfora.cluster import decode
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import Touched
 from mpfora.model.state import TERMINAL, State, TaskState

@@ -33,9 +33,9 @@ class Plant:
 
 
 def _never_past() -> None:
-    from mpfora.child.zygote.deadman import Deadman
+    from mpfora.child.zygote.kill_decisions import KillDecisions
 
-    replace_in(Deadman, "_is_past", lambda self, now: False)
+    replace_in(KillDecisions, "_is_past", lambda self, now: False)
 
 
 def _without_margin() -> None:
@@ -112,13 +112,13 @@ def _released_as_done() -> None:
 
 
 def _claims_anything() -> None:
-    from mpfora.supervisor.coordinator import claims, transactions
+    from mpfora.supervisor.coordinator import claim_batches, transactions
 
     def greedy(*arguments: Any) -> Any:
         txn = transactions.claim_txn(*arguments)
         return txn._replace(compares=txn.compares[1:])
 
-    replace_in(claims, "claim_txn", greedy)
+    replace_in(claim_batches, "claim_txn", greedy)
 
 
 def _unprobed() -> None:

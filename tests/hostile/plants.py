@@ -90,18 +90,18 @@ def _orphans_live() -> None:
 
 
 def _no_stalls() -> None:
-    from mpfora.child.zygote.deadman import Deadman
+    from mpfora.child.zygote.kill_decisions import KillDecisions
 
-    add = Deadman.add
+    add = KillDecisions.add
     replace_in(
-        Deadman, "add", lambda self, run, limits, now: add(self, run, replace(limits, stall_timeout_ns=None), now)
+        KillDecisions, "add", lambda self, run, limits, now: add(self, run, replace(limits, stall_timeout_ns=None), now)
     )
 
 
 def _no_memory_limits() -> None:
-    from mpfora.child.zygote.deadman import Deadman
+    from mpfora.child.zygote.kill_decisions import KillDecisions
 
-    replace_in(Deadman, "saw_memory", lambda self, run, size: None)
+    replace_in(KillDecisions, "saw_memory", lambda self, run, size: None)
 
 
 PLANTS = {

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.fitting import fits
 from mpfora.cluster.changes import (
     Change,
     Changes,
@@ -34,7 +35,6 @@ from mpfora.cluster.changes import (
     UsagePut,
     WantsPut,
 )
-from mpfora.cluster.fitting import fits
 from mpfora.cluster.mirror import Mirror
 from mpfora.model.state import State
 from mpfora.model.task import Cost, Member, NodeUsage, Wants

@@ -11,10 +11,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpfora.cluster.cost_plan import INNER, LEAST, OUTER, cost_transfers
-from mpfora.cluster.fair_plan import Group, Seat
-from mpfora.cluster.kinds import kind_of
-from mpfora.cluster.node_lots import Priced
+from mpfora.cluster.assignment.kinds import kind_of
+from mpfora.cluster.plans.cost_plan import INNER, LEAST, OUTER, cost_transfers
+from mpfora.cluster.plans.fair_plan import Group, Seat
+from mpfora.cluster.plans.node_lots import Priced
 from mpfora.model.task import Wants
 from mpfora.supervisor.balance.balancer import CostBalancer, Move, NodeLoad, OwnTask, View
 

@@ -9,7 +9,7 @@ from divisions import divisions
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mpfora.cluster.fair_plan import Group, Seat, Transfer, shares, transfers
+from mpfora.cluster.plans.fair_plan import Group, Seat, Transfer, shares, transfers
 
 Cluster = tuple[list[Seat], list[Group]]
 

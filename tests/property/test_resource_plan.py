@@ -10,8 +10,8 @@ from divisions import divisions
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mpfora.cluster.cost_plan import cost_transfers
-from mpfora.cluster.fair_plan import Group, Seat, Transfer, shares, transfers
+from mpfora.cluster.plans.cost_plan import cost_transfers
+from mpfora.cluster.plans.fair_plan import Group, Seat, Transfer, shares, transfers
 from mpfora.model.needs import NOTHING, Needs, make_needs
 
 Cluster = tuple[list[Seat], list[Group]]

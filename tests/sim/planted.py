@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mpfora.child.zygote import deadman
-from mpfora.cluster import decode, eligible_nodes, task_view
+from mpfora.child.zygote import kill_decisions
+from mpfora.cluster import decode, task_view
+from mpfora.cluster.assignment import eligible_nodes
 from mpfora.config import props
 from mpfora.model import needs
 from mpfora.model.outcome import Cause
@@ -24,7 +25,7 @@ from mpfora.supervisor import effects
 from mpfora.supervisor import events as ev
 from mpfora.supervisor.balance import load_balancing, meter
 from mpfora.supervisor.balance.balancer import CostBalancer, FairBalancer
-from mpfora.supervisor.coordinator import claims as store_claims
+from mpfora.supervisor.coordinator import claim_batches as store_claims
 from mpfora.supervisor.coordinator import store as store_coordinator
 from mpfora.supervisor.coordinator import transactions
 from mpfora.supervisor.coordinator.interface import Lost, Update
@@ -55,12 +56,12 @@ Patch = tuple[Any, str, Any]
 
 def late_deadline() -> list[Patch]:
     """The zygote keeps to a deadline two seconds after the one that it was told."""
-    real = deadman.Deadman.set_deadline
+    real = kill_decisions.KillDecisions.set_deadline
 
-    def late(self: deadman.Deadman, boot_ns: int | None) -> None:
+    def late(self: kill_decisions.KillDecisions, boot_ns: int | None) -> None:
         real(self, None if boot_ns is None else boot_ns + 2_000_000_000)
 
-    return [(deadman.Deadman, "set_deadline", late)]
+    return [(kill_decisions.KillDecisions, "set_deadline", late)]
 
 
 def no_fence() -> list[Patch]:
@@ -157,8 +158,8 @@ def forks_when_overdue() -> list[Patch]:
 
     return [
         (lifecycle, "_settle", settle),
-        (deadman.Deadman, "why_no_fork", lambda self, now: None),
-        (deadman.Deadman, "set_deadline", lambda self, boot_ns: None),
+        (kill_decisions.KillDecisions, "why_no_fork", lambda self, now: None),
+        (kill_decisions.KillDecisions, "set_deadline", lambda self, boot_ns: None),
     ]
 
 
@@ -192,7 +193,7 @@ def no_reconcile() -> list[Patch]:
 
     return [
         (reconciler.Reconciler, "_adopt", lambda *_, **__: []),
-        (store_claims.Claims, "_answer", answer),
+        (store_claims.ClaimBatches, "_answer", answer),
     ]
 
 
@@ -325,17 +326,17 @@ def labels_ignored() -> list[Patch]:
 
 def every_look_is_life() -> list[Patch]:
     """Beats are looked at, and every one counts as new."""
-    real = deadman.Deadman.saw_life
+    real = kill_decisions.KillDecisions.saw_life
 
-    def saw_life(self: deadman.Deadman, run: int, value: float, now: int) -> None:
+    def saw_life(self: kill_decisions.KillDecisions, run: int, value: float, now: int) -> None:
         real(self, run, now, now)
 
-    return [(deadman.Deadman, "saw_life", saw_life)]
+    return [(kill_decisions.KillDecisions, "saw_life", saw_life)]
 
 
 def memory_unwatched() -> list[Patch]:
     """Nobody looks at what runs take."""
-    return [(deadman.Deadman, "saw_memory", lambda self, run, size: None)]
+    return [(kill_decisions.KillDecisions, "saw_memory", lambda self, run, size: None)]
 
 
 def asked_and_not_killed() -> list[Patch]:

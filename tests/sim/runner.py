@@ -16,7 +16,7 @@ from mpfora.cluster.changes import Changes
 from mpfora.store import batcher, slices
 from mpfora.store.kv import Put, Txn
 from mpfora.supervisor import effects
-from mpfora.supervisor.coordinator import claims, last_will, settlements, store, store_session, watch
+from mpfora.supervisor.coordinator import claim_batches, last_will, settlements, store, store_session, watch
 from mpfora.supervisor.tasks import lifecycle
 from tests.support.patches import patched
 
@@ -27,7 +27,9 @@ from .scenario import Scenario, draw
 
 #: what a coordinator is made of: each that waits for something is given the simulation's asyncio
 COORDINATOR = tuple(
-    module for module in (claims, last_will, settlements, store, store_session, watch) if hasattr(module, "asyncio")
+    module
+    for module in (claim_batches, last_will, settlements, store, store_session, watch)
+    if hasattr(module, "asyncio")
 )
 #: how often the liveness phase looks, and how long all may take besides what the scenario's own time-outs add
 LOOK_S = 0.5

@@ -1,4 +1,4 @@
-"""The zygote in the simulation: its process, with the real Deadman in its loop, and the supervisor's end of it.
+"""The zygote in the simulation: its process, with the real KillDecisions in its loop, and the supervisor's end of it.
 
 What travels between them are the frames of mpfora.ipc.frames, each a fraction of a millisecond on its way. Forks take
 their time, one in each turn of the zygote, and wait for each other; what is urgent does not wait for them.
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpfora.child.zygote.deadman import Deadman, Dump, Sigkill
+from mpfora.child.zygote.kill_decisions import Dump, KillDecisions, Sigkill
 from mpfora.child.zygote.watch_list import Limits
 from mpfora.handlers import HandlerSettings
 from mpfora.ipc import frames
@@ -51,7 +51,7 @@ class ZygoteProcess:
     ) -> None:
         self._machine, self._world, self._on_save = machine, machine.world, on_save
         self._to_supervisor, self._on_dead = to_supervisor, on_dead
-        self._deadman = Deadman()
+        self._decisions = KillDecisions()
         #: those whose tree is not known to be dead, and all that ever were
         self.procs: dict[int, Proc] = {}
         self.all: dict[int, Proc] = {}
@@ -129,7 +129,7 @@ class ZygoteProcess:
         self._set_timer(now)
 
     def _set_timer(self, now: int) -> None:
-        times = [self._deadman.wake_at(now), self._next_look()]
+        times = [self._decisions.wake_at(now), self._next_look()]
         at = min((time for time in times if time is not None), default=None)
         if at is None:
             return
@@ -141,26 +141,26 @@ class ZygoteProcess:
 
     def _next_look(self) -> int | None:
         times = [self._beats_at] if self._look_every_ns() is not None else []
-        times += [self._scan_at] if self._deadman.watched.memory else []
+        times += [self._scan_at] if self._decisions.watched.memory else []
         return min(times, default=None)
 
     def _look_every_ns(self) -> int | None:
-        every = [self._deadman.watched.look_every_ns(by) for by in ("beats", "cpu")]
+        every = [self._decisions.watched.look_every_ns(by) for by in ("beats", "cpu")]
         return min((ns for ns in every if ns is not None), default=None)
 
     def _look(self, now: int) -> None:
         """As child/zygote/monitor.py does; beats and CPU time are one and the same here."""
-        for run in self._deadman.dumping():
-            self._deadman.saw_dump(run, self.procs[run].dump_size, now)
+        for run in self._decisions.dumping():
+            self._decisions.saw_dump(run, self.procs[run].dump_size, now)
         if now >= self._beats_at and (every := self._look_every_ns()) is not None:
             self._beats_at = now + every
             for by in ("beats", "cpu"):
-                for run in self._deadman.watched.runs_by(by):
-                    self._deadman.saw_life(run, self.procs[run].life, now)
-        if now >= self._scan_at and self._deadman.watched.memory:
+                for run in self._decisions.watched.runs_by(by):
+                    self._decisions.saw_life(run, self.procs[run].life, now)
+        if now >= self._scan_at and self._decisions.watched.memory:
             self._scan_at = now + SCAN_NS
-            for run in list(self._deadman.watched.memory):
-                self._deadman.saw_memory(run, self.procs[run].memory)
+            for run in list(self._decisions.watched.memory):
+                self._decisions.saw_memory(run, self.procs[run].memory)
 
     def _tick(self, due: float) -> None:
         if self._timer_at == due:
@@ -168,7 +168,7 @@ class ZygoteProcess:
         self._turn()
 
     def _carry_out(self, now: int) -> None:
-        for command in self._deadman.decide(now):
+        for command in self._decisions.decide(now):
             proc = self.procs[command.run]
             if isinstance(command, Dump):
                 proc.dump()
@@ -182,9 +182,9 @@ class ZygoteProcess:
             case frames.Kill(run) if run > self._newest_run:
                 self._early_kills[run] = frame
             case frames.Kill(run, cause, dump):
-                self._deadman.ask(run, Cause(cause), dump)
+                self._decisions.ask(run, Cause(cause), dump)
             case frames.Deadline(boot_ns):
-                self._deadman.set_deadline(boot_ns)
+                self._decisions.set_deadline(boot_ns)
             case frames.Will(argv):
                 self.will = argv
             case frames.Ping(number):
@@ -198,10 +198,10 @@ class ZygoteProcess:
         early = self._early_kills.pop(frame.run, None)
         self._try_fork(frame, now)
         if early is not None:
-            self._deadman.ask(frame.run, Cause(early.cause), early.dump)
+            self._decisions.ask(frame.run, Cause(early.cause), early.dump)
 
     def _try_fork(self, frame: frames.Fork, now: int) -> None:
-        if (reason := self._deadman.why_no_fork(now)) is not None:
+        if (reason := self._decisions.why_no_fork(now)) is not None:
             self._to_supervisor(frames.StartFailed(frame.run, reason, Cause.LOST_CLAIM.value))
             return
         if (reason := self._machine.why_no_fork()) is not None:
@@ -214,7 +214,7 @@ class ZygoteProcess:
         self.procs[frame.run] = self.all[frame.run] = proc
         limits = frame.spec.limits
         stall_ns = None if limits.stall_timeout_s is None else int(limits.stall_timeout_s * 1e9)
-        self._deadman.add(frame.run, Limits(stall_ns, limits.stall_by, limits.memory_limit), now)
+        self._decisions.add(frame.run, Limits(stall_ns, limits.stall_by, limits.memory_limit), now)
         proc.start()
         for act in self.early.pop(frame.run, ()):
             act(proc)
@@ -223,7 +223,7 @@ class ZygoteProcess:
     def _reap(self) -> None:
         for run, proc in list(self.procs.items()):
             if proc.leader_dead and run not in self._reaped:
-                self._reaped[run] = self._deadman.remove(run)
+                self._reaped[run] = self._decisions.remove(run)
             if proc.dead:
                 del self.procs[run]
                 cause = self._reaped.pop(run)
@@ -232,7 +232,7 @@ class ZygoteProcess:
 
     def _leave(self, cause: Cause, now: int) -> None:
         self._leaving = True
-        self._deadman.abandon(cause)
+        self._decisions.abandon(cause)
 
     def _exit(self) -> None:
         self.alive = False

@@ -2,7 +2,7 @@
 
 Two sockets lead to the supervisor. Deadlines, kills and pings have one of their own, so that they do not wait behind
 forks. One thread, one loop, no asyncio: whatever the supervisor does, the deadline of the node's lease is kept
-here. deadman.py decides who dies, run_processes.py carries it out, forks.py forks; this module only joins them.
+here. decisions.py decides who dies, run_processes.py carries it out, forks.py forks; this module only joins them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from mpfora.child.run import resource_trackers
 from mpfora.child.run.loaded_handler import LoadedHandler
-from mpfora.child.zygote.deadman import Deadman
-from mpfora.child.zygote.forks import Forks
+from mpfora.child.zygote.fork_requests import ForkRequests
+from mpfora.child.zygote.kill_decisions import KillDecisions
 from mpfora.child.zygote.last_will import KeptWill, LastWill, Siblings
 from mpfora.child.zygote.leaders import Leaders
 from mpfora.child.zygote.link import Link
@@ -53,17 +53,17 @@ class Zygote:
         self._will = KeptWill(link, self._notice)
         self._siblings = Siblings(link, self._notice)
         self._leaving_at: int | None = None
-        self._deadman = Deadman()
+        self._decisions = KillDecisions()
         self._leaders = leaders = Leaders()
         spawner = Spawner(leaders, slots, groups, self._notice)
-        self._forks = Forks(link, handlers, spawner, self._deadman)
+        self._forks = ForkRequests(link, handlers, spawner, self._decisions)
         self._processes = RunProcesses(
-            self._deadman, leaders, slots, link, lambda spare: MemoryWatch(self._wakeups.poll, spare), self._notice
+            self._decisions, leaders, slots, link, lambda spare: MemoryWatch(self._wakeups.poll, spare), self._notice
         )
         self._on: dict[type, Callable[[Any], None]] = {
             frames.Kill: self._forks.kill,
             frames.Look: self._ring,
-            frames.Deadline: lambda frame: self._deadman.set_deadline(frame.boot_ns),
+            frames.Deadline: lambda frame: self._decisions.set_deadline(frame.boot_ns),
             frames.Will: self._will.take,
             frames.Sibling: self._siblings.take,
             frames.Ping: lambda frame: self._link.send(frames.Pong(frame.number)),
@@ -99,7 +99,7 @@ class Zygote:
         now = syscalls.boot_ns()
         self._link.flush(now)
         times = [
-            self._deadman.wake_at(now),
+            self._decisions.wake_at(now),
             self._processes.wake_at(now),
             self._link.wake_at(),
             None if self._leaving_at is None else self._leaving_at + _LEAVE_NS,
@@ -119,7 +119,7 @@ class Zygote:
 
     def _leave(self, cause: Cause) -> None:
         self._leaving_at = syscalls.boot_ns()
-        self._deadman.abandon(cause)
+        self._decisions.abandon(cause)
         resource_trackers.release()
         self._processes.leave(self._leaving_at)
 

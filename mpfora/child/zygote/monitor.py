@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from mpfora.child.zygote.deadman import Deadman
+from mpfora.child.zygote.kill_decisions import KillDecisions
 from mpfora.child.zygote.leaders import Leaders
 from mpfora.child.zygote.memory import OwnMemory
 from mpfora.child.zygote.memory_watch import MemoryWatch
@@ -32,14 +32,14 @@ class Monitor:
 
     def __init__(
         self,
-        deadman: Deadman,
+        decisions: KillDecisions,
         leaders: Leaders,
         orphans: Orphans,
         slots: SlotTable,
         memory: MemoryWatch,
         now: int,
     ) -> None:
-        self._deadman, self._watched = deadman, deadman.watched
+        self._decisions, self._watched = decisions, decisions.watched
         self._leaders = leaders
         self._orphans = orphans
         self._slots = slots
@@ -54,16 +54,16 @@ class Monitor:
         return min((time for time in times if time is not None), default=None)
 
     def look_at_beats(self, now: int) -> None:
-        """Tell the deadman of the beats, if it is time."""
+        """Tell the decisions of the beats, if it is time."""
         at = self._beats_at()
         if at is None or now < at:
             return
         self._beats_looked = now
         for run in self._watched.runs_by("beats"):
-            self._deadman.saw_life(run, self._slots.beats(self._leaders.by_run[run].slot), now)
+            self._decisions.saw_life(run, self._slots.beats(self._leaders.by_run[run].slot), now)
 
     def scan(self, now: int) -> tuple[Snapshot, frames.Usages | None] | None:
-        """Scan if it is time, and tell the deadman the CPU time and memory. Returns the snapshot, and a report if one
+        """Scan if it is time, and tell the decisions the CPU time and memory. Returns the snapshot, and a report if one
         is due."""
         at = self._scan_at()
         if at is None or now < at:
@@ -74,7 +74,7 @@ class Monitor:
         for run, usage in seen.items():
             self._leaders.by_run[run].used(usage.cpu_s, usage.rss)
         for run in self._watched.runs_by("cpu"):
-            self._deadman.saw_life(run, self._leaders.by_run[run].cpu_s, now)
+            self._decisions.saw_life(run, self._leaders.by_run[run].cpu_s, now)
         self._check_memory(seen, now)
         self._check_pids(seen)
         self._scanned = syscalls.boot_ns()
@@ -82,7 +82,7 @@ class Monitor:
         return snapshot, self._report(seen, now)
 
     def look_at_memory(self) -> None:
-        """Tell the deadman of a look at a large tree, if one is done."""
+        """Tell the decisions of a look at a large tree, if one is done."""
         if not self._memory.is_out:
             return
         done = self._memory.collect()
@@ -97,7 +97,7 @@ class Monitor:
                 self._saw_memory(run, *found)
 
     def _saw_memory(self, run: int, own: OwnMemory, text: str) -> None:
-        if self._deadman.saw_memory(run, own.size):
+        if self._decisions.saw_memory(run, own.size):
             self._leaders.by_run[run].note = text
 
     def _check_pids(self, seen: dict[int, TreeUsage]) -> None:
@@ -105,7 +105,7 @@ class Monitor:
             leader = self._leaders.by_run[run]
             refused = 0 if leader.group is None else leader.group.count("pids.events", "max")
             count = seen[run].threads - (leader.sampled_until > syscalls.boot_ns())
-            if (count > limit or refused) and self._deadman.saw_pids(run):
+            if (count > limit or refused) and self._decisions.saw_pids(run):
                 had = f"tried to have more than {limit}" if count <= limit else f"had {count}"
                 leader.note = f"its process tree {had} processes and threads, its pids_limit is {limit}: killed"
 

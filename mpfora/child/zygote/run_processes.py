@@ -1,6 +1,6 @@
 """The processes of the runs, from their fork to the report of their end: watched, killed, reaped and cleared.
 
-deadman.py decides who dies. This module carries that out, and tells the deadman how the runs are.
+decisions.py decides who dies. This module carries that out, and tells the decisions how the runs are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from mpfora.child.zygote.deadman import Deadman, Dump, Halfway, Sigkill
+from mpfora.child.zygote.kill_decisions import Dump, Halfway, KillDecisions, Sigkill
 from mpfora.child.zygote.leader import Leader
 from mpfora.child.zygote.leaders import MOST_REAPED, Leaders
 from mpfora.child.zygote.link import Link
@@ -36,18 +36,18 @@ class RunProcesses:
 
     def __init__(
         self,
-        deadman: Deadman,
+        decisions: KillDecisions,
         leaders: Leaders,
         slots: SlotTable,
         link: Link,
         make_memory: Callable[[Callable[[int], None]], MemoryWatch],
         notice: Callable[[str, str], None],
     ) -> None:
-        self._deadman, self._leaders, self._link, self._notice = deadman, leaders, link, notice
+        self._decisions, self._leaders, self._link, self._notice = decisions, leaders, link, notice
         self._oom_killer = OomKiller()
         self._orphans = Orphans(leaders.by_pid, notice)
         memory = make_memory(lambda pid: self._orphans.spared.add(pid))
-        self._monitor = Monitor(deadman, leaders, self._orphans, slots, memory, syscalls.boot_ns())
+        self._monitor = Monitor(decisions, leaders, self._orphans, slots, memory, syscalls.boot_ns())
         #: leaders that are reaped, by run; what is left of the runs is being cleared
         self._reaped: dict[int, Leader] = {}
         self._may_have_thief = self._may_reap_more = False
@@ -80,9 +80,9 @@ class RunProcesses:
     # -- killing ------------------------------------------------------------------------------------------------------
 
     def carry_out(self, now: int) -> None:
-        """Do what the deadman decides."""
+        """Do what the decisions decides."""
         doomed: list[Sigkill] = []
-        for command in self._deadman.decide(now):
+        for command in self._decisions.decide(now):
             if isinstance(command, Dump):
                 self._leaders.by_run[command.run].dump()
             elif isinstance(command, Halfway):
@@ -105,8 +105,8 @@ class RunProcesses:
     def look(self, now: int) -> None:
         self._monitor.look_at_beats(now)
         self._monitor.look_at_memory()
-        for run in self._deadman.dumping():
-            self._deadman.saw_dump(run, self._leaders.by_run[run].dumped(), now)
+        for run in self._decisions.dumping():
+            self._decisions.saw_dump(run, self._leaders.by_run[run].dumped(), now)
         scanned = self._scan(now)
         if scanned is not None:
             snapshot, report = scanned
@@ -143,14 +143,14 @@ class RunProcesses:
                 self._orphans.reaped(reaped.pid, now)
                 continue
             leader = reaped.leader
-            cause = self._deadman.remove(leader.run)
+            cause = self._decisions.remove(leader.run)
             leader.killed_for = None if cause is None else cause.value
             self._reaped[leader.run] = leader
             self._orphans.begin(leader, now)
         # a child has died, and there is none: several signals may have come as one, or somebody else has waited for it
         self._may_have_thief = was_woken and not found
         self._may_reap_more = len(found) >= MOST_REAPED
-        self._orphans.hurry(self._deadman.why_no_fork(now) is not None)
+        self._orphans.hurry(self._decisions.why_no_fork(now) is not None)
         for run in self._hunt(now):
             self._report_end(self._reaped.pop(run), now)
 

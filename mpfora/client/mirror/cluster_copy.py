@@ -8,7 +8,7 @@ from typing import Self
 
 from mpfora.client.mirror.task_table import TaskTable
 from mpfora.client.schedules.schedule_table import ScheduleTable
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.changes import Changes
 from mpfora.cluster.decode import Row, in_order, is_finished, parse_in_parts, parse_key, parse_revision
 from mpfora.cluster.mirror import Mirror

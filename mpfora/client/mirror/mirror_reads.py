@@ -19,7 +19,7 @@ from mpfora.client.mirror.task_table import TaskTable
 from mpfora.client.snapshot.balance_preview import with_shares
 from mpfora.client.snapshot.rows import node_info, task_info
 from mpfora.client.snapshot.why_not_running import Reasons
-from mpfora.client.snapshot.why_waiting import NodeLoad
+from mpfora.client.snapshot.why_pending import NodeLoad
 from mpfora.errors import TaskNotFound
 
 

@@ -8,7 +8,7 @@ from heapq import nsmallest
 from typing import Any
 
 from mpfora.client.mirror.task_table import TaskTable
-from mpfora.client.snapshot.why_waiting import NodeLoad, kind_of_waiting, why_pending
+from mpfora.client.snapshot.why_pending import NodeLoad, kind_of_waiting, why_pending
 from mpfora.config.props import parse_wants
 
 #: how many of the tasks that wait for one reason are named

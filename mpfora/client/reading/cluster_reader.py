@@ -16,7 +16,7 @@ from mpfora.client.snapshot.rows import listed_ids, node_info, node_rows, task_i
 from mpfora.client.snapshot.snapshot import Live, Snapshot, owner_node
 from mpfora.client.snapshot.task_details import TaskDetails, details_of, keys_of
 from mpfora.client.snapshot.why_not_running import Reasons
-from mpfora.client.snapshot.why_waiting import NodeLoad
+from mpfora.client.snapshot.why_pending import NodeLoad
 from mpfora.client.tasks.go_notices import go_nodes, notices, of_many
 from mpfora.client.tasks.submit import NewTask
 from mpfora.cluster.clocks import TIME_FIELD

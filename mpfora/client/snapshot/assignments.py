@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpfora.client.snapshot.snapshot import Snapshot, TaskKeys, owner_node
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.changes import Change, Changes, MemberPut, OwnerPut, StatePut, TaskPut, UsagePut, WantsPut
 from mpfora.cluster.mirror import Mirror
 from mpfora.config.props import parse_wants

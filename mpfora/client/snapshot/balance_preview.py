@@ -15,12 +15,12 @@ from mpfora.client.info.node_info import NodeInfo
 from mpfora.client.snapshot.assignments import assignments_of
 from mpfora.client.snapshot.snapshot import Snapshot, owner_node
 from mpfora.cluster import COST, FAIR
-from mpfora.cluster.assignments import Assignments
-from mpfora.cluster.cost_plan import cost_transfers
-from mpfora.cluster.fair_plan import Group, Seat, shares, transfers
-from mpfora.cluster.fitting import fits
-from mpfora.cluster.kinds import Kind, kind_of, needs_by_node, wants_of
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.fitting import fits
+from mpfora.cluster.assignment.kinds import Kind, kind_of, needs_by_node, wants_of
 from mpfora.cluster.overview import Overview
+from mpfora.cluster.plans.cost_plan import cost_transfers
+from mpfora.cluster.plans.fair_plan import Group, Seat, shares, transfers
 from mpfora.cluster.prices import AVERAGE
 from mpfora.config.props import parse_wants
 from mpfora.model.task import Member

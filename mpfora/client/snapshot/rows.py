@@ -15,7 +15,7 @@ from mpfora.client.info.node_info import NodeInfo
 from mpfora.client.info.task_info import PENDING, UNREADABLE, TaskInfo
 from mpfora.client.snapshot.snapshot import Live, Snapshot, TaskKeys, owner_node, read_state
 from mpfora.client.snapshot.why_not_running import Reasons, asleep_until, text_of
-from mpfora.cluster.fitting import needs_on
+from mpfora.cluster.assignment.fitting import needs_on
 from mpfora.config.props import named_in, parse_wants
 from mpfora.model.needs import json_amount, to_json
 from mpfora.model.state import State, TaskError, TaskState

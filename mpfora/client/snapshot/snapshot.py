@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpfora.client.snapshot.why_waiting import NodeLoad
-from mpfora.cluster.fitting import needs_on
+from mpfora.client.snapshot.why_pending import NodeLoad
+from mpfora.cluster.assignment.fitting import needs_on
 from mpfora.config.props import parse_wants
 from mpfora.model.needs import subtract
 from mpfora.model.state import State, TaskState

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from mpfora.client.snapshot.snapshot import Live, Snapshot, TaskKeys, is_resting, owner_node
-from mpfora.client.snapshot.why_waiting import NO_TURN, NodeLoad, Turn, takes_tasks, why_pending
-from mpfora.cluster.fitting import fits
+from mpfora.client.snapshot.why_pending import NO_TURN, NodeLoad, Turn, takes_tasks, why_pending
+from mpfora.cluster.assignment.fitting import fits
 from mpfora.config.props import parse_wants
 from mpfora.model.state import TaskState
 from mpfora.model.task import InvalidName, Member, Wants, check_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mpfora.client.snapshot.why_waiting import NodeLoad, kind_of_waiting, why_pending
+from mpfora.client.snapshot.why_pending import NodeLoad, kind_of_waiting, why_pending
 from mpfora.client.tasks.submit import NewTask, with_names
 from mpfora.config.props import parse_wants
 from mpfora.errors import InvalidTask

@@ -12,10 +12,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpfora.cluster import COST, FAIR
-from mpfora.cluster.cost_plan import cost_transfers
-from mpfora.cluster.fair_plan import Group, Seat, Transfer, shares, transfers
-from mpfora.cluster.kinds import kind_of
-from mpfora.cluster.node_lots import Priced
+from mpfora.cluster.assignment.kinds import kind_of
+from mpfora.cluster.plans.cost_plan import cost_transfers
+from mpfora.cluster.plans.fair_plan import Group, Seat, Transfer, shares, transfers
+from mpfora.cluster.plans.node_lots import Priced
 from mpfora.model.needs import NOTHING, Needs
 from mpfora.model.task import Cost, Wants
 

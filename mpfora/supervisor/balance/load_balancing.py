@@ -6,8 +6,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
-from mpfora.cluster.assignments import Assignments
-from mpfora.cluster.fitting import fits
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.fitting import fits
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import TaskView
 from mpfora.config.settings import Settings

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from mpfora.cluster.assignments import Assignments
-from mpfora.cluster.fair_plan import Group
-from mpfora.cluster.kinds import kind_of
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.kinds import kind_of
 from mpfora.cluster.mirror import Mirror
+from mpfora.cluster.plans.fair_plan import Group
 from mpfora.cluster.prices import AVERAGE
 from mpfora.cluster.task_view import NO_WANTS
 from mpfora.model.task import Member

@@ -23,7 +23,7 @@ from mpfora.store import kv
 from mpfora.store.keys import Layout
 from mpfora.store.kv import KV, Delete, Get, Put, Store, Txn
 from mpfora.store.schedule_records import KeptSchedule, parse_schedules, step_txns
-from mpfora.supervisor.coordinator.claims import Claims
+from mpfora.supervisor.coordinator.claim_batches import ClaimBatches
 from mpfora.supervisor.coordinator.interface import (
     ClaimAnswer,
     ClaimRequest,
@@ -50,7 +50,7 @@ class StoreCoordinator(Coordinator):
     def __init__(self, store: Store, namespace: str) -> None:
         self._store, self._layout = store, Layout(namespace)
         self._session = StoreSession(store, self._layout)
-        self._claims = Claims(store, self._layout)
+        self._claims = ClaimBatches(store, self._layout)
         self._settlements = Settlements(store, self._layout, self._session)
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import Touched
 from mpfora.config.settings import Settings

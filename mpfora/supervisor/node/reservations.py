@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mpfora.cluster.assignments import Assignments
-from mpfora.cluster.kinds import Kind, kind_needs, kind_of_task
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.kinds import Kind, kind_needs, kind_of_task
 from mpfora.cluster.mirror import Mirror
 from mpfora.model.needs import Needs, Room
 from mpfora.supervisor import actions as do
+from mpfora.supervisor.node.reservation_turns import ReservationTurns
 from mpfora.supervisor.node.status import NodeStatus
-from mpfora.supervisor.node.turns import Turns
 from mpfora.supervisor.node.waits import Waits
 from mpfora.supervisor.tasks.preemption import Preemption
 
@@ -60,7 +60,7 @@ class Reservations:
         self._look_s = self._preempt_s = 0.0
         #: the tasks that are to leave for the reservation
         self._leaving: list[str] = []
-        self._waits, self._turns = Waits(assignments.scarcity), Turns(assignments)
+        self._waits, self._turns = Waits(assignments.scarcity), ReservationTurns(assignments)
 
     def decide(self, now_s: float, *, may_publish: bool, may_claim: bool) -> list[do.Action]:
         """Begin or end a reservation, and publish a record that says so. may_claim: the node takes tasks."""

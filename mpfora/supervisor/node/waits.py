@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mpfora.cluster.scarcity import Scarcity
+from mpfora.cluster.assignment.scarcity import Scarcity
 
 
 class Waits:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from mpfora.cluster.assignments import Assignments
-from mpfora.cluster.fitting import needs_on
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.fitting import needs_on
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import TaskView
 from mpfora.model.needs import NOTHING, Needs, Room

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import Touched
 from mpfora.supervisor.tasks.pending_claims import PendingClaims

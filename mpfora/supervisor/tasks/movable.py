@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from mpfora.cluster.kinds import Kind, kind_of_task
+from mpfora.cluster.assignment.kinds import Kind, kind_of_task
 from mpfora.cluster.mirror import Mirror
 from mpfora.supervisor.tasks.claimed_task import ClaimedTask
 

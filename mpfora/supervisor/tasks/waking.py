@@ -15,7 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 
-from mpfora.cluster.assignments import Assignments
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import TaskView
 from mpfora.supervisor import actions as do

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mpfora.cluster.fitting import fits
-from mpfora.cluster.kinds import Kind, needs_by_node, wants_of
+from mpfora.cluster.assignment.fitting import fits
+from mpfora.cluster.assignment.kinds import Kind, needs_by_node, wants_of
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.task_view import TaskView, Touched
 from mpfora.model.needs import Needs

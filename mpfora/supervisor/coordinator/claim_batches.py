@@ -46,7 +46,7 @@ from mpfora.supervisor.coordinator.transactions import (
 log = logging.getLogger("mpfora.etcd")
 
 
-class Claims:
+class ClaimBatches:
     """Of one node. It remembers nothing.
 
     Whoever asks may ask for many batches at once. The transactions of one are built in a turn of the loop: sixty take

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mpfora.cluster.assignments import Assignments
-from mpfora.cluster.fair_plan import Seat, shares
+from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
 from mpfora.cluster.overview import Overview
+from mpfora.cluster.plans.fair_plan import Seat, shares
 
 
 def overview_of(mirror: Mirror, assignments: Assignments, task_ids: Iterable[str]) -> Overview:

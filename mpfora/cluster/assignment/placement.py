@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-from mpfora.cluster.eligible_nodes import EligibleNodes
-from mpfora.cluster.kinds import Kind
+from mpfora.cluster.assignment.eligible_nodes import EligibleNodes
+from mpfora.cluster.assignment.kinds import Kind
+from mpfora.cluster.assignment.node_queue import NodeQueues
+from mpfora.cluster.assignment.task_places import TaskPlaces
+from mpfora.cluster.assignment.waiting import Order
 from mpfora.cluster.mirror import Mirror
-from mpfora.cluster.node_queue import NodeQueues
-from mpfora.cluster.task_places import TaskPlaces
 from mpfora.cluster.task_view import TaskView
-from mpfora.cluster.waiting import Order
 
 #: how many tasks may be assigned and not claimed yet: in all, and of one node at least and at most. A change of members
 #: assigns so many anew, and so many claims may cross then

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpfora.cluster.kinds import Kind, kind_of_task
-from mpfora.cluster.node_loads import NodeLoads
+from mpfora.cluster.assignment.kinds import Kind, kind_of_task
+from mpfora.cluster.assignment.node_loads import NodeLoads
+from mpfora.cluster.assignment.waiting import WaitingTasks
 from mpfora.cluster.sleeping import SleepingTasks
 from mpfora.cluster.task_view import TaskView
-from mpfora.cluster.waiting import WaitingTasks
 
 
 class TaskPlaces:

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mpfora.cluster.kinds import Kind
+from mpfora.cluster.assignment.kinds import Kind
 
 #: (TaskView.order, task id)
 Order = tuple[int, str]

@@ -1,4 +1,4 @@
-"""Forks that the supervisor asks for, and kills that have overtaken them."""
+"""ForkRequests that the supervisor asks for, and kills that have overtaken them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mpfora.child.run.call_handler import try_process
 from mpfora.child.run.loaded_handler import Form, LoadedHandler
 from mpfora.child.run.process import ForkFds
-from mpfora.child.zygote.deadman import Deadman
+from mpfora.child.zygote.kill_decisions import KillDecisions
 from mpfora.child.zygote.link import Link
 from mpfora.child.zygote.spawner import ForkRequest, Spawner
 from mpfora.child.zygote.watch_list import Limits, S
@@ -30,7 +30,7 @@ _LONGEST_NS = int(MOST_S) * S
 SELF_TEST = LoadedHandler(frames.SELF_TEST, try_process, HandlerSettings(), Form.FUNCTION)
 
 
-class Forks:
+class ForkRequests:
     """readings: of the supervisor's socket in the next turn of the loop; each ends behind a Fork frame."""
 
     def __init__(
@@ -38,9 +38,9 @@ class Forks:
         link: Link,
         handlers: Mapping[str, LoadedHandler],
         spawner: Spawner,
-        deadman: Deadman,
+        decisions: KillDecisions,
     ) -> None:
-        self._link, self._spawner, self._deadman = link, spawner, deadman
+        self._link, self._spawner, self._decisions = link, spawner, decisions
         self._handlers = {**handlers, frames.SELF_TEST: SELF_TEST}
         self.readings = _READINGS
         #: the newest run that was to be forked, and kills of later ones, which have overtaken their Fork frames
@@ -72,12 +72,12 @@ class Forks:
         if not requests:
             return
         began = syscalls.boot_ns()
-        forked = self._spawner.spawn(requests, own_fds, self._deadman.why_no_fork)
+        forked = self._spawner.spawn(requests, own_fds, self._decisions.why_no_fork)
         for request, leader in zip(requests, forked, strict=True):
             if isinstance(leader, frames.StartFailed):
                 self._link.send(leader)
                 continue
-            self._deadman.add(leader.run, request.limits, leader.forked_at)
+            self._decisions.add(leader.run, request.limits, leader.forked_at)
             self._link.send_by(frames.Started(leader.run, leader.pid), leader.forked_at + _STARTED_BY_NS)
         if self._early_kills:
             self._kill_early()
@@ -89,7 +89,7 @@ class Forks:
         if frame.run > self._newest_run:
             self._early_kills[frame.run] = frame
         else:
-            self._deadman.ask(frame.run, Cause(frame.cause), frame.dump)
+            self._decisions.ask(frame.run, Cause(frame.cause), frame.dump)
 
     def _kill_early(self) -> None:
         """Carry out the early kills of runs that are forked by now. A kill of a run that has ended means nothing."""

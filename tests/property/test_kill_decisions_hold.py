@@ -1,4 +1,4 @@
-"""Deadman under any order of facts: each run is killed at most once, and surely where the deadline says so."""
+"""KillDecisions under any order of facts: each run is killed at most once, and surely where the deadline says so."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mpfora.child.zygote.deadman import DUMP_MOST_NS, Deadman, Dump, Halfway, Sigkill
+from mpfora.child.zygote.kill_decisions import DUMP_MOST_NS, Dump, Halfway, KillDecisions, Sigkill
 from mpfora.child.zygote.watch_list import MS, Limits, S
 from mpfora.model.outcome import Cause
 
@@ -23,7 +23,7 @@ limits = st.builds(
 class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.deadman = Deadman()
+        self.decisions = KillDecisions()
         self.now = 0
         self.deadline: int | None = None
         self.runs = 0
@@ -39,19 +39,19 @@ class World(RuleBasedStateMachine):
 
     @rule(limit=limits)
     def fork(self, limit: Limits) -> None:
-        reason = self.deadman.why_no_fork(self.now)
+        reason = self.decisions.why_no_fork(self.now)
         assert (reason is not None) == (self.deadline is not None and self.now >= self.deadline)
         if reason is None:
             self.runs += 1
             self.live[self.runs] = limit
             self.reasons[self.runs] = set()
-            self.deadman.add(self.runs, limit, self.now)
+            self.decisions.add(self.runs, limit, self.now)
 
     @rule(index=st.integers(0, 9), cause=causes, dump=st.booleans())
     def ask(self, index: int, cause: Cause, dump: bool) -> None:
         run = self.some(index)
         if run is not None:
-            self.deadman.ask(run, cause, dump)
+            self.decisions.ask(run, cause, dump)
             self.asked.add(run)
             self.reasons[run].add(cause)
 
@@ -59,37 +59,37 @@ class World(RuleBasedStateMachine):
     def life(self, index: int, value: int) -> None:
         run = self.some(index)
         if run is not None:
-            self.deadman.saw_life(run, value, self.now)
+            self.decisions.saw_life(run, value, self.now)
 
     @rule(index=st.integers(0, 9), size=st.integers(0, 200))
     def memory(self, index: int, size: int) -> None:
         run = self.some(index)
         if run is not None:
-            self.deadman.saw_memory(run, size)
+            self.decisions.saw_memory(run, size)
             limit = self.live[run].memory_limit
             if limit is not None and size > limit:
                 self.reasons[run].add(Cause.MEMORY_LIMIT)
 
     @rule(size=st.integers(0, 3))
     def dumps(self, size: int) -> None:
-        for run in self.deadman.dumping():
-            self.deadman.saw_dump(run, size, self.now)
+        for run in self.decisions.dumping():
+            self.decisions.saw_dump(run, size, self.now)
 
     @rule(seconds=times)
     def put_off(self, seconds: int) -> None:
         self.deadline = self.now + seconds
-        self.deadman.set_deadline(self.deadline)
+        self.decisions.set_deadline(self.deadline)
 
     @rule()
     def no_deadline(self) -> None:
         self.deadline = None
-        self.deadman.set_deadline(None)
+        self.decisions.set_deadline(None)
 
     @precondition(lambda self: self.killed)
     @rule(index=st.integers(0, 9))
     def reap(self, index: int) -> None:
         run = sorted(self.killed)[index % len(self.killed)]
-        cause = self.deadman.remove(run)
+        cause = self.decisions.remove(run)
         assert cause in self.reasons[run]
         self.forget(run)
 
@@ -97,7 +97,7 @@ class World(RuleBasedStateMachine):
     def die(self, index: int) -> None:
         run = self.some(index)
         if run is not None:
-            cause = self.deadman.remove(run)
+            cause = self.decisions.remove(run)
             assert cause is None or cause in self.reasons[run]
             self.forget(run)
 
@@ -116,7 +116,7 @@ class World(RuleBasedStateMachine):
                 self.reasons[run].add(Cause.STALLED)
             if is_past:
                 self.reasons[run].add(Cause.LOST_CLAIM)
-        for command in self.deadman.decide(self.now):
+        for command in self.decisions.decide(self.now):
             assert command.run in self.live
             assert command.run not in self.killed
             if isinstance(command, Halfway):
@@ -139,7 +139,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def wakes(self) -> None:
-        at = self.deadman.wake_at(self.now)
+        at = self.decisions.wake_at(self.now)
         if self.dumped_at.keys() - self.killed:
             assert at is not None
             assert at <= self.now + 10 * MS
@@ -149,8 +149,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def looks_only_at_the_living(self) -> None:
-        looked = {*self.deadman.watched.runs_by("beats"), *self.deadman.watched.runs_by("cpu")}
-        assert looked | self.deadman.watched.memory.keys() <= self.live.keys() - self.killed
+        looked = {*self.decisions.watched.runs_by("beats"), *self.decisions.watched.runs_by("cpu")}
+        assert looked | self.decisions.watched.memory.keys() <= self.live.keys() - self.killed
 
 
 World.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

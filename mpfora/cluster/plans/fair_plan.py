@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from mpfora.cluster.plan_terms import Group as Group
-from mpfora.cluster.plan_terms import Seat as Seat
-from mpfora.cluster.plan_terms import Transfer as Transfer
-from mpfora.cluster.plan_terms import match
-from mpfora.cluster.resource_plan import ResourcePlan
+from mpfora.cluster.plans.plan_terms import Group as Group
+from mpfora.cluster.plans.plan_terms import Seat as Seat
+from mpfora.cluster.plans.plan_terms import Transfer as Transfer
+from mpfora.cluster.plans.plan_terms import match
+from mpfora.cluster.plans.resource_plan import ResourcePlan
 
 #: shares are computed in floating point: a share this little under a whole number is that number
 _EPSILON = 1e-6

@@ -1,7 +1,7 @@
 """Kinds of tasks: what a task asks of a node. Pure.
 
-Whatever else is to decide where a task may run belongs into `Kind` and into `fits` (cluster/fitting.py); how much of a
-node it takes, into NodeLoads.room_for (cluster/node_loads.py).
+Whatever else is to decide where a task may run belongs into `Kind` and into `fits` (fitting.py); how much of a
+node it takes, into NodeLoads.room_for (node_loads.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from mpfora.cluster.fitting import needs_on
+from mpfora.cluster.assignment.fitting import needs_on
 from mpfora.cluster.task_view import TaskView
 from mpfora.model.needs import NOTHING, Needs
 from mpfora.model.task import Member, Wants

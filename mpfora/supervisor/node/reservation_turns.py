@@ -1,16 +1,16 @@
-"""Turns: in which order nodes reserve for a task that waits. Each node computes the same. Pure."""
+"""ReservationTurns: in which order nodes reserve for a task that waits. Each node computes the same. Pure."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Container
 
-from mpfora.cluster.assignments import Assignments
-from mpfora.cluster.kinds import Kind, kind_needs
+from mpfora.cluster.assignment.assignments import Assignments
+from mpfora.cluster.assignment.kinds import Kind, kind_needs
 from mpfora.model.task import Member
 
 
-class Turns:
+class ReservationTurns:
     """Read by Reservations."""
 
     def __init__(self, assignments: Assignments) -> None:

@@ -19,8 +19,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpfora.cluster.fair_plan import Group, Seat, Transfer
-from mpfora.cluster.node_lots import Lot, NodeLots, Priced
+from mpfora.cluster.plans.fair_plan import Group, Seat, Transfer
+from mpfora.cluster.plans.node_lots import Lot, NodeLots, Priced
 
 #: nodes within this part of the mean level are left alone; those that are not are brought within that
 OUTER, INNER = 0.10, 0.05

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
-from mpfora.cluster.plan_terms import Group, Seat, Transfer, match
+from mpfora.cluster.plans.plan_terms import Group, Seat, Transfer, match
 from mpfora.model.needs import NOTHING, Needs
 
 #: the most steps of one plan: the next plan makes the rest, after the last move of this one

@@ -1,8 +1,8 @@
 """Why a task that nobody owns is not claimed. Pure.
 
-The rules are those by which nodes claim (mpfora/cluster/assignments.py), and the facts are what nodes publish. Each
-reason names the node, what it lacks or waits for, and what to do. Two facts are known to the node alone: whether it
-hangs, and what a user's own balancer refuses. A reason names them as possibilities."""
+The rules are those by which nodes claim (mpfora/cluster/assignment/assignments.py), and the facts are what nodes
+publish. Each reason names the node, what it lacks or waits for, and what to do. Two facts are known to the node alone:
+whether it hangs, and what a user's own balancer refuses. A reason names them as possibilities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mpfora.cluster.fitting import fits, needs_on
+from mpfora.cluster.assignment.fitting import fits, needs_on
 from mpfora.model.needs import MEMORY, amount_of, format_amount, format_of
 from mpfora.model.task import Member, Wants
 

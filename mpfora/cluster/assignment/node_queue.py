@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from mpfora.cluster.eligible_nodes import EligibleNodes
-from mpfora.cluster.kinds import Kind
-from mpfora.cluster.node_loads import NodeLoads
+from mpfora.cluster.assignment.eligible_nodes import EligibleNodes
+from mpfora.cluster.assignment.kinds import Kind
+from mpfora.cluster.assignment.node_loads import NodeLoads
 from mpfora.cluster.prices import AVERAGE, Prices
 from mpfora.model.task import Member
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mpfora.cluster.fair_plan import Group, Seat
-from mpfora.cluster.levels import Levels
+from mpfora.cluster.plans.fair_plan import Group, Seat
+from mpfora.cluster.plans.levels import Levels
 from mpfora.model.needs import Room, subtract
 
 GroupKey = tuple[object, ...]

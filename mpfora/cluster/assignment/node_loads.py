@@ -6,10 +6,10 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpfora.cluster.fair_plan import Group
-from mpfora.cluster.kinds import Kind, kind_needs
-from mpfora.cluster.node_costs import Counted, NodeCosts
-from mpfora.cluster.node_lots import Priced
+from mpfora.cluster.assignment.kinds import Kind, kind_needs
+from mpfora.cluster.assignment.node_costs import Counted, NodeCosts
+from mpfora.cluster.plans.fair_plan import Group
+from mpfora.cluster.plans.node_lots import Priced
 from mpfora.cluster.prices import Prices
 from mpfora.model.needs import Needs, Room, subtract
 from mpfora.model.task import Member

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from heapq import nsmallest
 
-from mpfora.cluster.eligible_nodes import EligibleNodes
-from mpfora.cluster.kinds import Kind, kind_needs, kind_of_task
+from mpfora.cluster.assignment.eligible_nodes import EligibleNodes
+from mpfora.cluster.assignment.kinds import Kind, kind_needs, kind_of_task
+from mpfora.cluster.assignment.task_places import TaskPlaces
+from mpfora.cluster.assignment.waiting import Order
 from mpfora.cluster.mirror import Mirror
-from mpfora.cluster.task_places import TaskPlaces
-from mpfora.cluster.waiting import Order
 from mpfora.model.task import Member
 
 #: so many kinds of waiting tasks are looked at, since a node looks each second

@@ -103,7 +103,7 @@ class _Child:
         return is_quiet or now - self.dump_began >= patience_ns
 
 
-class Deadman:
+class KillDecisions:
     """See the module's docstring. watched: what is to be told of the runs by `saw_...`."""
 
     def __init__(self) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mpfora.cluster.kinds import Kind
-from mpfora.cluster.node_lots import Priced
+from mpfora.cluster.assignment.kinds import Kind
+from mpfora.cluster.plans.node_lots import Priced
 from mpfora.cluster.prices import AVERAGE, Prices, Tally
 from mpfora.model.task import Cost
 

@@ -4,11 +4,11 @@ All nodes fold the same revisions in the same order, so all choose alike: there 
 Safety never depends on any of this: two who claim are one failed compare. A task that its assignee does not claim in
 time is anybody's, who then writes whom it waited for ("missed").
 
-    cluster/task_places.py     where each task stands: owned, assigned, waiting, asleep
-    cluster/node_loads.py      what each node carries, and the room that it has
-    cluster/eligible_nodes.py  which nodes may be assigned what; suspects
-    cluster/node_queue.py      of those the least loaded
-    cluster/placement.py       who gets what waits, and how much ahead
+    cluster/assignment/task_places.py     where each task stands: owned, assigned, waiting, asleep
+    cluster/assignment/node_loads.py      what each node carries, and the room that it has
+    cluster/assignment/eligible_nodes.py  which nodes may be assigned what; suspects
+    cluster/assignment/node_queue.py      of those the least loaded
+    cluster/assignment/placement.py       who gets what waits, and how much ahead
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
-from mpfora.cluster.eligible_nodes import EligibleNodes
-from mpfora.cluster.fair_plan import Group
-from mpfora.cluster.kinds import kind_of_task
+from mpfora.cluster.assignment.eligible_nodes import EligibleNodes
+from mpfora.cluster.assignment.kinds import kind_of_task
+from mpfora.cluster.assignment.node_loads import NodeLoads
+from mpfora.cluster.assignment.node_queue import NodeQueues
+from mpfora.cluster.assignment.placement import Placement
+from mpfora.cluster.assignment.scarcity import Scarcity
+from mpfora.cluster.assignment.task_places import TaskPlaces
 from mpfora.cluster.mirror import Mirror
-from mpfora.cluster.node_loads import NodeLoads
-from mpfora.cluster.node_queue import NodeQueues
-from mpfora.cluster.placement import Placement
-from mpfora.cluster.scarcity import Scarcity
+from mpfora.cluster.plans.fair_plan import Group
 from mpfora.cluster.sleeping import SleepingTasks
-from mpfora.cluster.task_places import TaskPlaces
 from mpfora.cluster.task_view import TaskView, Touched
 from mpfora.model.task import Member
 
