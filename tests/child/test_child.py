@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -423,3 +424,33 @@ def test_stopped_before_it_began(target: Any) -> None:
     end = run(target, before_start=stop)
     assert end.message == frames.ReturnedMessage("pause")
     assert end.output == ""
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["slow", "deaf"])
+@pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
+def test_an_async_generator_that_does_not_close_changes_nothing_of_how_the_handler_ended(
+    raises: bool, deaf: bool
+) -> None:
+    async def endless() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError if deaf else ZeroDivisionError):
+                    await asyncio.sleep(60)
+
+    async def handler(task: Task, ctx: Context) -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, told: print(told["message"]))
+        kept.append(endless())
+        await anext(kept[0])
+        if raises:
+            raise LookupError("nothing")
+        return 3
+
+    kept: list[Any] = []
+    end = run(handler)
+    assert "asynchronous generators have not closed within 2 s" in end.output
+    if raises:
+        assert end.failed.text == "LookupError: nothing"
+    else:
+        assert end.result == 3

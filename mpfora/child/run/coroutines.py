@@ -73,5 +73,8 @@ async def _wind_down(loop: asyncio.AbstractEventLoop) -> None:
             loop.call_exception_handler(
                 {"message": "a task failed while the run ended", "exception": task.exception(), "task": task}
             )
-    async with asyncio.timeout(_WIND_DOWN_S):
-        await loop.shutdown_asyncgens()
+    closing = loop.create_task(loop.shutdown_asyncgens())
+    await asyncio.wait((closing,), timeout=_WIND_DOWN_S)
+    if not closing.done():  # how the handler itself has ended stays the end of the run
+        message = f"asynchronous generators have not closed within {_WIND_DOWN_S:g} s of the handler's end"
+        loop.call_exception_handler({"message": message})
