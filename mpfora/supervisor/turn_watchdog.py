@@ -114,7 +114,7 @@ class Turns:
     def _told(self) -> str:
         """What the present turn did, the most frequent first."""
         counts = Counter(self._did).most_common(5)
-        return ", ".join(f"{count} {what}" if count > 1 else what for what, count in counts) or "an unknown step"
+        return ", ".join(f"{count} {what}" if count > 1 else what for what, count in counts) or "work that is not noted"
 
     # -- in the thread ------------------------------------------------------------------------------------------------
 

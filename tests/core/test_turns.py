@@ -96,7 +96,7 @@ def test_the_event_loop_tells_of_its_turns() -> None:
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns.selector())) as runner:
         runner.run(live())
     assert turns.count >= 10
-    assert turns.longest_did in ("a step", "an unknown step")
+    assert turns.longest_did in ("a step", "work that is not noted")
 
 
 def test_a_loop_that_stands_still_is_told_of_with_where_it_is(caplog: pytest.LogCaptureFixture) -> None:
