@@ -533,6 +533,19 @@ def test_a_task_that_was_another_s_until_now_is_left_to_its_claim_for_a_moment()
     assert story.wait(0.1) == [claims("u")]
 
 
+def test_records_that_are_put_again_and_again_hold_no_task_up() -> None:
+    story = Story(max_tasks=0)
+    story.put(MemberPut(member("n2", capacity=None, weight=100.0)))
+    story.put(TaskPut("t"))
+    for _ in range(11):
+        assert story.put(MemberPut(member("n2", capacity=None, weight=0.001))) == []
+        assert story.wait(0.05) == []
+        assert story.put(MemberPut(member("n2", capacity=None, weight=100.0))) == []
+        assert story.wait(0.04) == []
+    story.wait(0.02)
+    assert story.put(MemberPut(member("n2", capacity=None, weight=0.001))) == [claims("t")]
+
+
 def test_what_a_node_that_is_gone_was_to_claim_is_claimed_at_once() -> None:
     story = Story(max_tasks=0)
     story.put(MemberPut(member("n2", capacity=None, weight=100.0)))

@@ -74,7 +74,11 @@ class Claiming:
             self._eager.pop(task_id, None)
             former = self.late.forget(task_id)
             self.grace.look_at(task_id, task, now_s)
-            at = None if task is None or task.owner is not None else self._when(task, former, now_s)
+            if task is None or task.owner is not None:
+                self.late.settled(task_id)
+                at = None
+            else:
+                at = self._when(task, former, now_s)
             self._timers.set(task_id, at)
             if task is None or task.changed > self._passed.get(task_id, -1):
                 self._passed.pop(task_id, None)
@@ -188,7 +192,7 @@ class Claiming:
         at = max(now_s, self.grace.ends_s(task, assignee))
         if assignee != self._node:
             return self.late.wait(task.id, at)
-        return at if former is None else max(at, now_s + self.late.crossing_s(former, now_s))
+        return at if former is None else max(at, self.late.crossed_at(task.id, former, now_s))
 
 
 def in_batches(claims: Sequence[ClaimRequest]) -> list[do.Action]:

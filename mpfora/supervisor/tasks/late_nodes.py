@@ -34,6 +34,8 @@ class LateNodes:
         #: tasks of other assignees: since when they wait, and for whom. This node's place among those that may claim
         #: them is looked up only when the assignee has had its time
         self._late: dict[str, tuple[float, str]] = {}
+        #: since when tasks are left alone that came over from other assignees
+        self._crossed: dict[str, float] = {}
         #: nodes that were called late and were not, since the claim was lost to them: until when they are not called so
         #: again. The news was late
         self._cleared: dict[str, float] = {}
@@ -63,6 +65,7 @@ class LateNodes:
     def look_anew(self) -> None:
         """The mirror is new."""
         self._late.clear()
+        self._crossed.clear()
 
     def wait(self, task_id: str, since_s: float) -> float:
         """A task of another assignee waits since then. Returns when it is to be looked at."""
@@ -70,17 +73,23 @@ class LateNodes:
         return since_s + LATE_S
 
     def forget(self, task_id: str) -> str | None:
-        """The task changed, or its assignee did. Returns whom it waited for until now, if that was another node."""
+        """The task's assignee may have changed. Returns whom it waited for until now, if that was another node."""
         _, assignee = self._late.pop(task_id, (0.0, None))
         return assignee
 
-    def crossing_s(self, former: str, now_s: float) -> float:
-        """How long to leave a task alone that was this node's until now, since its claim may be under way. A record
-        that is put has all tasks assigned anew; without this pause each of them would be claimed by two."""
+    def settled(self, task_id: str) -> None:
+        """It is owned, or gone."""
+        self._crossed.pop(task_id, None)
+
+    def crossed_at(self, task_id: str, former: str, now_s: float) -> float:
+        """Until when to leave a task alone that was this node's until now, since its claim may be under way. A record
+        that is put has all tasks assigned anew; without this pause each of them would be claimed by two. Where many
+        records are put, one after the other, a task waits no longer than CROSS_MOST_S in all."""
         member = self._mirror.members.get(former)
         if former == self._node or member is None or not self._assignments.nodes.is_live(member):
-            return 0.0
-        return min(CROSS_MOST_S, max(CROSS_S, self._claims_take(now_s)))
+            return now_s
+        since = self._crossed.setdefault(task_id, now_s)
+        return min(now_s + max(CROSS_S, self._claims_take(now_s)), since + CROSS_MOST_S)
 
     def clear(self, node: str, now_s: float) -> None:
         """A claim of what this node was said to have missed was lost."""
