@@ -72,13 +72,9 @@ class Claiming:
         for task_id in task_ids:
             task = self._mirror.tasks.get(task_id)
             self._eager.pop(task_id, None)
-            former = self.late.forget(task_id)
+            former = self.late.forget(task_id, task)
             self.grace.look_at(task_id, task, now_s)
-            if task is None or task.owner is not None:
-                self.late.settled(task_id)
-                at = None
-            else:
-                at = self._when(task, former, now_s)
+            at = None if task is None or task.owner is not None else self._when(task, former, now_s)
             self._timers.set(task_id, at)
             if task is None or task.changed > self._passed.get(task_id, -1):
                 self._passed.pop(task_id, None)

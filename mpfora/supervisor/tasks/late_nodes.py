@@ -12,7 +12,7 @@ import math
 
 from mpfora.cluster.assignment.assignments import Assignments
 from mpfora.cluster.mirror import Mirror
-from mpfora.cluster.task_view import Touched
+from mpfora.cluster.task_view import TaskView, Touched
 from mpfora.supervisor.tasks.pending_claims import PendingClaims
 
 #: how long an assignee has, and each next node after it: so long, or so many times what claims take now if that is more
@@ -72,14 +72,12 @@ class LateNodes:
         self._late[task_id] = since_s, self._assignments.assignee[task_id]
         return since_s + LATE_S
 
-    def forget(self, task_id: str) -> str | None:
-        """The task's assignee may have changed. Returns whom it waited for until now, if that was another node."""
+    def forget(self, task_id: str, task: TaskView | None) -> str | None:
+        """The task changed, or its assignee did. Returns whom it waited for until now, if that was another node."""
+        if task is None or task.owner is not None:
+            self._crossed.pop(task_id, None)
         _, assignee = self._late.pop(task_id, (0.0, None))
         return assignee
-
-    def settled(self, task_id: str) -> None:
-        """It is owned, or gone."""
-        self._crossed.pop(task_id, None)
 
     def crossed_at(self, task_id: str, former: str, now_s: float) -> float:
         """Until when to leave a task alone that was this node's until now, since its claim may be under way. A record
