@@ -106,8 +106,15 @@ def test_tasks_that_are_none(client: Client) -> None:
             client.submit_many([task])  # type: ignore[list-item]
 
 
+@pytest.fixture
+def environment_names_an_etcd(shared_etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None for endpoints is no nonsense: without this it starts the embedded etcd."""
+    monkeypatch.setenv("MPFORA_ETCD", shared_etcd.endpoint)
+
+
+@pytest.mark.usefixtures("environment_names_an_etcd")
 @given(values, values)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_client_is_made_of_nonsense(endpoints: Any, namespace: Any) -> None:
     raises_nothing_else(AsyncClient, {"endpoints": endpoints, "namespace": namespace})
 
