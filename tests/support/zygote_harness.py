@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import select
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -84,9 +85,12 @@ class Node:
         return await self.until(lambda: next(filter(wanted, self.events), None), "an event")
 
     async def line(self, run: int, text: str) -> str:
-        """The first line of a run that begins with `text`."""
+        """The first line of a run that begins with `text`. The run's pid is known then, too: the zygote may tell it
+        after the child has printed."""
         lines = self.lines[f"t{run}" if run else ""]
         found: str = await self.until(lambda: next((x for x in lines if x.startswith(text)), None), f"{text!r}")
+        if run:
+            await self.child_pid(run)
         return found
 
     async def until(self, look: Any, what: str) -> Any:
@@ -155,6 +159,20 @@ def wait_dead(pid: int, limit_s: float = LIMIT_S) -> None:
         assert select.select([fd], [], [], limit_s)[0], f"process {pid} lives on"
     finally:
         os.close(fd)
+
+
+def stop(pid: int, limit_s: float = LIMIT_S) -> None:
+    """Stop the process, and block until all of its threads have stopped: until then it may read and do more."""
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + limit_s
+    while any(state != "T" for state in _states_of_threads(pid)):
+        assert time.monotonic() < until, f"process {pid} does not stop"
+        time.sleep(0.001)
+
+
+def _states_of_threads(pid: int) -> list[str]:
+    stats = [Path(f"/proc/{pid}/task/{thread}/stat").read_text() for thread in os.listdir(f"/proc/{pid}/task")]
+    return [stat.rpartition(")")[2].split()[0] for stat in stats]
 
 
 def is_alive(pid: int) -> bool:

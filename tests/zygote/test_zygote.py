@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from own_supervisor import OwnSupervisor
-from zygote_harness import Node, is_alive, node, timeouts, wait_dead, wait_reaped
+from zygote_harness import Node, is_alive, node, stop, timeouts, wait_dead, wait_reaped
 
 from mpfora.child.run.loaded_handler import Form, LoadedHandler
 from mpfora.child.run.process import ForkFds
@@ -89,7 +89,7 @@ OWN_DESCRIPTORS = ["/dev/null 0", "/memfd", "pipe", "pipe", "pipe", "socket"]
 async def test_runs_that_are_asked_for_together_are_as_apart_as_any() -> None:
     """A zygote that reads what was sent while it was stopped forks all of it at one go."""
     async with node("descriptors sleep") as n:
-        os.kill(n.pid, signal.SIGSTOP)
+        stop(n.pid)
         runs = [n.fork("descriptors") for _ in range(3)]
         unknown = n.fork("nobody")
         killed = n.fork("sleep")
@@ -562,7 +562,7 @@ async def test_a_zygote_that_was_stopped_kills_before_it_hears_of_a_later_deadli
         deadline = in_s(1)
         n.zygote.set_deadline(deadline)
         assert (await n.run("ok")).cause is Cause.COMPLETED  # the zygote has heard of the first one
-        os.kill(n.pid, signal.SIGSTOP)
+        stop(n.pid)
         n.zygote.set_deadline(in_s(60))
         await asyncio.sleep((deadline - syscalls.boot_ns()) / 1e9)
         os.kill(n.pid, signal.SIGCONT)
@@ -571,7 +571,7 @@ async def test_a_zygote_that_was_stopped_kills_before_it_hears_of_a_later_deadli
 
 async def test_a_deadline_does_not_wait_behind_forks() -> None:
     async with node("ok") as n:
-        os.kill(n.pid, signal.SIGSTOP)
+        stop(n.pid)
         runs = [n.fork("ok") for _ in range(20)]
         n.zygote.set_deadline(in_s(-1))
         os.kill(n.pid, signal.SIGCONT)
@@ -581,7 +581,7 @@ async def test_a_deadline_does_not_wait_behind_forks() -> None:
 
 async def test_a_kill_that_overtakes_the_order_of_its_run_kills_that_one() -> None:
     async with node("sleep") as n:
-        os.kill(n.pid, signal.SIGSTOP)
+        stop(n.pid)
         runs = [n.fork("sleep") for _ in range(10)]
         n.zygote.kill(runs[-1], Cause.DELETED, dump=False)
         os.kill(n.pid, signal.SIGCONT)
@@ -624,7 +624,7 @@ def test_a_supervisor_that_is_stopped_misses_the_deadline(tmp_path: Path) -> Non
 
 def test_a_stopped_zygote_goes_on_when_its_supervisor_dies(tmp_path: Path) -> None:
     supervisor = OwnSupervisor("3", str(tmp_path / "will"))
-    os.kill(supervisor.zygote, signal.SIGSTOP)
+    stop(supervisor.zygote)
     supervisor.kill()
     for pid in supervisor.pids:
         wait_dead(pid)
@@ -647,7 +647,7 @@ def test_a_forked_copy_of_the_supervisor_does_not_keep_its_tasks_alive(tmp_path:
 def test_a_task_that_changed_its_user_dies_with_supervisor_guard_and_zygote(tmp_path: Path) -> None:
     supervisor = OwnSupervisor("3", str(tmp_path / "will"), "becomes_another")
     for pid in (supervisor.process.pid, supervisor.guard, supervisor.zygote):
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
     for pid in (supervisor.process.pid, supervisor.guard, supervisor.zygote):
         os.kill(pid, signal.SIGKILL)
     for pid in supervisor.pids:
@@ -712,7 +712,7 @@ async def test_what_is_said_to_a_zygote_that_has_just_died_is_nothing() -> None:
 async def test_a_zygote_that_does_not_answer_is_killed() -> None:
     async with node("sleep ok", timeouts=timeouts(ping_every_s=0.1, ping_s=0.5)) as n:
         run = await n.fork_to("sleeping", "sleep")
-        os.kill(n.pid, signal.SIGSTOP)
+        stop(n.pid)
         await lost_and_back(n, [run], "did not answer")
 
 
@@ -753,7 +753,7 @@ async def test_close_kills_what_is_left_and_says_so() -> None:
 async def test_close_of_a_zygote_that_is_stopped() -> None:
     async with node("sleep", timeouts=timeouts(close_s=0.2)) as n:
         run = await n.fork_to("sleeping", "sleep")
-        os.kill(n.pid, signal.SIGSTOP)
+        stop(n.pid)
         await n.zygote.close()
         assert (await n.outcome(run)).cause is Cause.ZYGOTE_LOST
 
