@@ -81,10 +81,10 @@ class LateNodes:
 
     def crossed_at(self, task_id: str, former: str, now_s: float) -> float:
         """Until when to leave a task alone that was this node's until now, since its claim may be under way. A record
-        that is put has all tasks assigned anew; without this pause each of them would be claimed by two. Where many
+        that is put has all tasks assigned anew, a node that is late loses them; without this pause each of them would
+        be claimed by two. Where many
         records are put, one after the other, a task waits no longer than CROSS_MOST_S in all."""
-        member = self._mirror.members.get(former)
-        if former == self._node or member is None or not self._assignments.nodes.is_live(member):
+        if former == self._node or former not in self._mirror.members:
             return now_s
         since = self._crossed.setdefault(task_id, now_s)
         return min(now_s + max(CROSS_S, self._claims_take(now_s)), since + CROSS_MOST_S)
